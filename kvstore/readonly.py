@@ -1,0 +1,393 @@
+"""The contract, first part: what every store that can be read does. ``store`` has the rest.
+
+Public methods check their arguments, report progress and emit events here, once; a store
+implements the private primitives (marked *Primitive*) and cannot forget any of it. Methods marked
+*Shortcut* have an answer built on the primitives and may be given a faster one.
+
+For all methods: a key is what :func:`kvstore.keys.check_key` says, else ``InvalidKeyError``; using
+a store that is not connected is a ``NotConnectedError``; every error is a ``StoreError``. Stores
+are safe to use from many threads, survive ``fork`` and pickle as their configuration. What is
+returned is a copy. ``progress=`` takes a callable that is called as ``progress(done, total)`` in
+bytes, total -1 where unknown; what it raises ends the operation.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from os import PathLike
+from typing import Any, BinaryIO, ClassVar, Self
+
+from kvstore import files
+from kvstore.documents import Json, JsonObject, copy_json
+from kvstore.errors import InvalidRequestError, KeyNotFoundError, NotConnectedError
+from kvstore.events import Progress
+from kvstore.hub import EventHub
+from kvstore.keys import check_key
+from kvstore.mapping import StoreMapping
+from kvstore.query import Matches, Query, check_select, run, trim
+from kvstore.streams import Source
+from kvstore.values import (
+    BUFFER_SIZE,
+    ProgressCallback,
+    Record,
+    Value,
+    check_buffer_size,
+    check_range,
+)
+
+
+class ReadOnlyStore(ABC):
+    """A store that can be read.
+
+    Args:
+        events: the hub that gets this store's events; one of its own by default.
+    """
+
+    #: What :meth:`info` says beside ``type``; classes override entries.
+    capabilities: ClassVar[dict[str, Any]] = {
+        "readonly": True,
+        "authorizing": False,
+        "transactions": False,
+        "atomic_set": True,
+        "conditional": True,
+        "events": True,
+        "digests": True,
+        "durability": "none",
+        "queries": ["match", "where", "prefix", "glob", "order_by", "limit", "after"],
+    }
+
+    def __init__(self, *, events: EventHub | None = None) -> None:
+        #: Where listeners connect; see :mod:`kvstore.events` for what is emitted.
+        self.events = EventHub() if events is None else events
+        self._connected = False
+
+    # -- life cycle ------------------------------------------------------------------------
+
+    def connect(self, credentials: Any = None) -> None:
+        """Make the store ready for use. Connecting again takes the new credentials.
+
+        Args:
+            credentials: what the store's class says; None for none.
+
+        Raises:
+            AuthenticationError: the credentials do not hold.
+        """
+        self._connect(credentials)
+        self._connected = True
+
+    def disconnect(self) -> None:
+        """Release what the store holds open. Idempotent; ``connect`` makes it usable again."""
+        if self._connected:
+            self._connected = False
+            self._disconnect()
+
+    def is_connected(self) -> bool:
+        """Tell whether the store may be used."""
+        return self._connected
+
+    def __enter__(self) -> Self:
+        if not self._connected:
+            self.connect()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.disconnect()
+
+    def info(self) -> dict[str, Any]:
+        """Return what the store is and can do, so that nobody need guess from its class.
+
+        ``type`` its class; ``readonly``; ``authorizing`` (has permissions); ``transactions`` (else
+        ``transaction`` groups nothing); ``atomic_set`` (data and metadata change as one);
+        ``conditional`` (``if_match``, ``if_none_match``); ``events``; ``digests``; ``durability``
+        of an acknowledged write (``none``, ``process-crash``, ``power-loss``); ``queries`` (the
+        arguments of ``query`` it can answer).
+        """
+        return {"type": type(self).__name__, **copy_json(self.capabilities)}
+
+    # -- one key ---------------------------------------------------------------------------
+
+    def get(self, key: str) -> Value:
+        """Return the value of *key*.
+
+        Raises:
+            KeyNotFoundError: no such key.
+        """
+        return self._get(self._check(key))
+
+    def get_data(self, key: str) -> BinaryIO:
+        """Return a readable stream over the data; it is a context manager.
+
+        Raises:
+            KeyNotFoundError: no such key.
+            IntegrityError: from the stream, before its last bytes, if they are not what was stored.
+        """
+        return self._open(self._check(key), None, None)
+
+    def get_data_range(
+        self, key: str, start: int | None = None, end: int | None = None
+    ) -> BinaryIO:
+        """Return a stream over the bytes from *start* to before *end*.
+
+        None is the beginning, or the end. *end* may lie behind the data.
+
+        Raises:
+            KeyNotFoundError: no such key.
+            RangeError: *start* behind the data or *end*, or a negative bound.
+        """
+        key = self._check(key)
+        check_range(start, end, key=key)
+        return self._open(key, start, end)
+
+    def get_metadata(self, key: str, select: Iterable[str] | None = None) -> JsonObject:
+        """Return the metadata, only the fields in *select* if given; absent ones are left out.
+
+        Raises:
+            KeyNotFoundError: no such key.
+        """
+        names = check_select(select)
+        metadata: JsonObject = copy_json(trim(self._metadata(self._check(key)), names))
+        return metadata
+
+    def exists(self, key: str) -> bool:
+        """Tell whether there is such a key (that the user may see)."""
+        return self._exists(self._check(key))
+
+    def to_file(
+        self,
+        key: str,
+        path: str | PathLike[str],
+        buffer_size: int = BUFFER_SIZE,
+        *,
+        progress: ProgressCallback | None = None,
+    ) -> None:
+        """Write the data to the file *path*, which appears whole or not at all.
+
+        Raises:
+            KeyNotFoundError: no such key; the file is as it was.
+            OSError: the file cannot be written.
+
+        Events: StoreProgressStart, Step and End.
+        """
+        value = self.get(key)
+        bar = Progress(self.events, self, key, f"get {key}", value.size, progress)
+        with closing(value), bar:
+            files.write_atomically(path, Source(value, buffer_size=buffer_size), report=bar.step)
+
+    def to_bytes(
+        self,
+        key: str,
+        buffer_size: int = BUFFER_SIZE,
+        *,
+        progress: ProgressCallback | None = None,
+    ) -> bytes:
+        """Return all the data.
+
+        Raises:
+            KeyNotFoundError: no such key.
+
+        Events: StoreProgressStart, Step and End.
+        """
+        check_buffer_size(buffer_size)
+        value = self.get(key)
+        bar = Progress(self.events, self, key, f"get {key}", value.size, progress)
+        with closing(value), bar:
+            if value.size <= buffer_size:
+                data = value.read()
+                bar.step(len(data))
+                return data
+            source = Source(value, buffer_size=buffer_size)
+            source.report = bar.step
+            return source.whole()
+
+    # -- many keys -------------------------------------------------------------------------
+
+    def multiget(self, keys: Iterable[str]) -> Iterator[Value]:
+        """Yield ``get(key)`` for each key, in order; errors come when the key is reached."""
+        return (self.get(key) for key in _several(keys))
+
+    def multiget_data(self, keys: Iterable[str]) -> Iterator[BinaryIO]:
+        """Yield ``get_data(key)`` for each key, in order."""
+        return (self.get_data(key) for key in _several(keys))
+
+    def multiget_metadata(
+        self, keys: Iterable[str], select: Iterable[str] | None = None
+    ) -> Iterator[JsonObject]:
+        """Yield ``get_metadata(key, select)`` for each key, in order."""
+        names = check_select(select)
+        return (self.get_metadata(key, names) for key in _several(keys))
+
+    def query(
+        self,
+        /,
+        select: Iterable[str] | None = None,
+        *,
+        where: JsonObject | None = None,
+        prefix: str = "",
+        glob: str | None = None,
+        order_by: str | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+        **match: Json,
+    ) -> Matches[tuple[str, JsonObject]]:
+        """Return an iterable of ``(key, metadata)`` for the keys that match; all if none is asked.
+
+        Args:
+            select: only these fields in the metadata returned.
+            where: a filter document, see :func:`kvstore.query.compile_where`. Fields named as one
+                of these arguments can be asked for here.
+            prefix: what the keys begin with.
+            glob: shell wildcards for the keys; ``*`` crosses ``/``, case counts.
+            order_by: a field, ``-field`` for downwards; by key (code points) if None. Keys without
+                the field come last; ties by key.
+            limit: at most so many.
+            after: begin behind this ``cursor`` of an earlier result of the same query; in the
+                order of keys that is simply a key.
+            match: fields of the metadata and the JSON values that they equal.
+
+        The result is read from the store in pages as it is iterated, its ``cursor`` says where it
+        stands. A key changed meanwhile may be told as it was before or after.
+
+        Raises:
+            InvalidRequestError: an argument that has no meaning, at once.
+        """
+        self._ready()
+        names = check_select(select)
+        query = Query(
+            match=match,
+            where=where,
+            prefix=prefix,
+            glob=glob,
+            order_by=order_by,
+            limit=limit,
+            after=after,
+        )
+        query.predicate()
+        return Matches(
+            query,
+            self._query(query),
+            lambda record: (record.key, copy_json(trim(record.metadata, names))),
+        )
+
+    def query_keys(
+        self,
+        /,
+        *,
+        where: JsonObject | None = None,
+        prefix: str = "",
+        glob: str | None = None,
+        order_by: str | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+        **match: Json,
+    ) -> Matches[str]:
+        """Return an iterable of the keys that :meth:`query` with these arguments finds."""
+        self._ready()
+        query = Query(
+            match=match,
+            where=where,
+            prefix=prefix,
+            glob=glob,
+            order_by=order_by,
+            limit=limit,
+            after=after,
+        )
+        query.predicate()
+        return Matches(query, self._query_keys(query), lambda record: record.key)
+
+    def count(
+        self,
+        /,
+        *,
+        where: JsonObject | None = None,
+        prefix: str = "",
+        glob: str | None = None,
+        **match: Json,
+    ) -> int:
+        """Return how many keys :meth:`query` with these arguments finds."""
+        self._ready()
+        query = Query(match=match, where=where, prefix=prefix, glob=glob)
+        query.predicate()
+        return self._count(query)
+
+    def glob(self, pattern: str) -> Matches[str]:
+        """Return an iterable of the keys that match shell wildcards; ``*`` crosses ``/``."""
+        return self.query_keys(glob=pattern)
+
+    def mapping(self) -> StoreMapping:
+        """Return a ``MutableMapping[str, bytes]`` of keys and data, for code that wants one."""
+        return StoreMapping(self)
+
+    # -- what a store implements -----------------------------------------------------------
+
+    @abstractmethod
+    def _get(self, key: str) -> Value:
+        """Primitive. Return the value; KeyNotFoundError is :func:`kvstore.writes.missing`."""
+
+    @abstractmethod
+    def _records(self, prefix: str, after: str | None) -> Iterator[Record]:
+        """Primitive. Yield the records of the keys that begin with *prefix*, in order of key.
+
+        Those up to *after* may be left out. Whoever iterates may change the store between two.
+        """
+
+    def _connect(self, credentials: Any) -> None:
+        """Shortcut. Take credentials; a store that has no use for them refuses any."""
+        if credentials is not None:
+            raise InvalidRequestError(f"{type(self).__name__} takes no credentials.")
+
+    def _disconnect(self) -> None:  # noqa: B027 - many stores hold nothing open
+        """Shortcut. Release what is held open."""
+
+    def _record(self, key: str) -> Record:
+        """Shortcut. Return the facts about a key."""
+        value = self._get(key)
+        value.close()
+        return value.record
+
+    def _metadata(self, key: str) -> JsonObject:
+        """Shortcut. Return the metadata alone."""
+        return self._record(key).metadata
+
+    def _open(self, key: str, start: int | None, end: int | None) -> BinaryIO:
+        """Shortcut. Return a stream over a range of the data, over all for None and None."""
+        value = self._get(key)
+        return value.open() if start is None and end is None else value.range(start, end)
+
+    def _exists(self, key: str) -> bool:
+        """Shortcut. Tell whether there is such a key."""
+        try:
+            self._record(key)
+        except KeyNotFoundError:
+            return False
+        return True
+
+    def _query(self, query: Query) -> Iterator[Record]:
+        """Shortcut. Yield what *query* finds, in its order, as :func:`kvstore.query.run` does."""
+        after = query.after if query.order_by is None else None
+        return run(query, self._records(query.key_prefix(), after))
+
+    def _query_keys(self, query: Query) -> Iterator[Record]:
+        """Shortcut. As ``_query``, where of a record only key and the field of order are needed."""
+        return self._query(query)
+
+    def _count(self, query: Query) -> int:
+        """Shortcut. Return how many records ``_query`` yields."""
+        return sum(1 for _ in self._query(query))
+
+    def _ready(self) -> None:
+        if not self._connected:
+            message = f"{type(self).__name__} is not connected: call connect(), or use `with`."
+            raise NotConnectedError(message, store=repr(self))
+
+    def _check(self, key: str) -> str:
+        if not self._connected:
+            self._ready()
+        return check_key(key)
+
+
+def _several(keys: Iterable[str]) -> Iterable[str]:
+    if isinstance(keys, (str, bytes)):
+        raise InvalidRequestError(f"keys is an iterable of keys, not one: {keys!a:.100}.")
+    return keys

@@ -1,0 +1,1 @@
+"""Stores that keep or reach data themselves; none of them imports another."""

@@ -1,0 +1,339 @@
+"""Data on its way: what may be given as data, and streams that check what they carry."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+from kvstore.errors import IntegrityError, InvalidRequestError, UnsupportedOperationError
+from kvstore.values import BUFFER_SIZE, DEFAULT_MIMETYPE, Value, check_buffer_size
+
+#: What may be given as data. A file-like object is read from where it stands, and not closed.
+Data: TypeAlias = (
+    bytes | bytearray | memoryview | os.PathLike[str] | BinaryIO | Iterable[bytes] | Value
+)
+
+
+class Source:
+    """Data given to a write, in whatever form, as pieces of bytes.
+
+    Args:
+        data: see :data:`Data`. A ``str`` is refused: whoever has text knows its encoding.
+        buffer_size: bytes to a piece, at most; an iterable's pieces are passed on as they come.
+
+    Raises:
+        InvalidRequestError: *data* is none of these, or *buffer_size* is not positive.
+        OSError: a path that cannot be opened.
+    """
+
+    __slots__ = (
+        "_begin",
+        "_bytes",
+        "_opened",
+        "buffer_size",
+        "mimetype",
+        "replayable",
+        "report",
+        "size",
+    )
+
+    def __init__(self, data: Data, *, buffer_size: int = BUFFER_SIZE) -> None:
+        self.buffer_size = check_buffer_size(buffer_size)
+        #: Bytes in all, where that is known before reading.
+        self.size: int | None = None
+        #: Whether the pieces can be had again, as a retry needs.
+        self.replayable = True
+        #: Media type, where the data came with one.
+        self.mimetype: str | None = None
+        #: Called with the bytes passed on so far, after each piece.
+        self.report: Callable[[int], object] | None = None
+        self._opened = False
+        self._bytes: bytes | None = None
+        self._begin: Callable[[], Iterator[bytes]] = self._adopt(data)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the pieces, from the beginning each time.
+
+        Raises:
+            UnsupportedOperationError: a second time, where the data cannot be read again.
+            IntegrityError: the data ended before the size it had at first.
+        """
+        if self._opened and not self.replayable:
+            message = "This data can be read only once; give bytes, a path or a seekable file."
+            raise UnsupportedOperationError(message)
+        self._opened = True
+        pieces = self._begin()
+        return pieces if self.report is None else self._reported(pieces, self.report)
+
+    def whole(self) -> bytes:
+        """Return all the data at once, without a copy where it was given as ``bytes``."""
+        if self._bytes is None:
+            # BytesIO gives out its own buffer; a join would hold everything twice.
+            buffer = io.BytesIO()
+            for piece in self:
+                buffer.write(piece)
+            return buffer.getvalue()
+        self._opened = True
+        if self.report is not None:
+            self.report(len(self._bytes))
+        return self._bytes
+
+    @property
+    def in_memory(self) -> bytes | None:
+        """The data, where it was given as bytes."""
+        return self._bytes
+
+    def _adopt(self, data: Any) -> Callable[[], Iterator[bytes]]:
+        if isinstance(data, (bytes, bytearray, memoryview)):
+            # A caller may go on writing into a bytearray: what is stored is what was given.
+            self._bytes = data if type(data) is bytes else bytes(data)
+            self.size = len(self._bytes)
+            return self._slices
+        if isinstance(data, Value):
+            self.size, self.mimetype = data.size, data.mimetype
+            if self.mimetype == DEFAULT_MIMETYPE:
+                self.mimetype = None
+            return lambda: self._read(data.open, close=True)
+        if isinstance(data, os.PathLike):
+            return self._adopt_path(Path(data))
+        if isinstance(data, str):
+            message = f"Data is bytes, not str (encode it, or give a pathlib.Path): {data!r:.60}."
+            raise InvalidRequestError(message)
+        if hasattr(data, "read"):
+            return self._adopt_file(data)
+        if isinstance(data, Iterable):
+            self.replayable = iter(data) is not data
+            return lambda: self._checked(data)
+        message = (
+            f"Data is bytes, a path, a binary file or an iterable of bytes, not {data!r:.100}."
+        )
+        raise InvalidRequestError(message)
+
+    def _adopt_path(self, path: Path) -> Callable[[], Iterator[bytes]]:
+        if stat.S_ISFIFO(path.stat().st_mode):
+            self.replayable = False  # whoever writes into a pipe is cut off when it is closed
+        else:
+            with path.open("rb") as stream:  # now, so that a wrong path fails before anything
+                self.size = _size_of(stream)
+        return lambda: self._read(lambda: path.open("rb"), close=True)
+
+    def _adopt_file(self, stream: Any) -> Callable[[], Iterator[bytes]]:
+        if isinstance(stream, io.TextIOBase):
+            message = f"Data is read from binary files; this one has text: {stream!r:.100}."
+            raise InvalidRequestError(message)
+        try:
+            seekable = stream.seekable()
+        except AttributeError:
+            seekable = False
+        if not seekable:
+            self.replayable = False
+            return lambda: self._read(lambda: stream, close=False)
+        start = stream.tell()
+        self.size = _size_of(stream)
+
+        def rewound() -> Any:
+            stream.seek(start)
+            return stream
+
+        return lambda: self._read(rewound, close=False)
+
+    def _slices(self) -> Iterator[bytes]:
+        data = self._bytes or b""
+        if len(data) <= self.buffer_size:
+            if data:
+                yield data
+            return
+        view = memoryview(data)
+        for start in range(0, len(data), self.buffer_size):
+            yield bytes(view[start : start + self.buffer_size])
+
+    def _read(self, begin: Callable[[], Any], *, close: bool) -> Iterator[bytes]:
+        # Opened with the first piece: who takes this iterator and drops it leaves nothing open.
+        stream = begin()
+        # A file that grows while it is read is taken as it was; one that shrinks is an error.
+        left = self.size
+        try:
+            while left is None or left > 0:
+                wanted = self.buffer_size if left is None else min(left, self.buffer_size)
+                piece = stream.read(wanted)
+                if not isinstance(piece, bytes):
+                    message = f"A binary file reads bytes, this one read {piece!r:.60}."
+                    raise InvalidRequestError(message)
+                if not piece:
+                    break
+                if left is not None:
+                    left -= len(piece)
+                yield piece
+        finally:
+            if close:
+                stream.close()
+        if left:
+            message = f"The data ended {left} bytes before its {self.size}."
+            raise IntegrityError(message)
+
+    @staticmethod
+    def _checked(pieces: Iterable[Any]) -> Iterator[bytes]:
+        for piece in pieces:
+            if not isinstance(piece, (bytes, bytearray, memoryview)):
+                raise InvalidRequestError(f"An iterable of data yields bytes, not {piece!r:.60}.")
+            if piece:
+                yield bytes(piece)
+
+    @staticmethod
+    def _reported(pieces: Iterator[bytes], report: Callable[[int], object]) -> Iterator[bytes]:
+        done = 0
+        for piece in pieces:
+            yield piece
+            done += len(piece)
+            report(done)
+
+
+def _size_of(stream: BinaryIO) -> int | None:
+    """Return the bytes from here to the end of a seekable stream, None if they cannot be told."""
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except (OSError, AttributeError, ValueError):
+        mode = stat.S_IFREG
+    if not stat.S_ISREG(mode):
+        return None
+    start = stream.tell()
+    try:
+        size = max(stream.seek(0, io.SEEK_END) - start, 0)
+    except OSError:  # some files of /proc have no end, others say that it is at 0
+        return None
+    stream.seek(start)
+    if size == 0 and stream.read(1):
+        stream.seek(start)
+        return None
+    return size
+
+
+class CheckedReader(io.RawIOBase):
+    """Raw stream that is an error unless it has the length and the digest it should have.
+
+    The last bytes are given out only after the check. Closing it closes what it reads from.
+
+    Args:
+        stream: has ``readinto`` and ``close``.
+        size: bytes that must come; None where the stream itself knows whether it is whole.
+        digest: ``sha256:<hex>`` over them, or None to check the length alone.
+        key: for the error.
+    """
+
+    def __init__(self, stream: Any, *, size: int | None, digest: str | None, key: str) -> None:
+        self._stream = stream
+        self._left = size
+        self._size = size
+        self._digest = digest
+        self._hash = hashlib.sha256() if digest is not None else None
+        self._key = key
+        self._excess = False
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read some bytes, as `io.RawIOBase` says; IntegrityError if they are not as announced."""
+        if self._left == 0:
+            self._check()
+            return 0
+        with memoryview(buffer) as whole, whole[: self._left] as view:
+            count = self._stream.readinto(view) or 0
+            ended = count == 0 and len(view) > 0
+            if self._hash is not None:
+                self._hash.update(view[:count])
+        if self._left is not None:
+            if ended:
+                short = f"ended {self._left} bytes before its {self._size}"
+                raise IntegrityError(f"The data of {self._key!a} {short}.", key=self._key)
+            self._left -= count
+        if self._left == 0 or (ended and self._left is None):
+            self._check()
+        return count
+
+    def readall(self) -> bytes:
+        """Read the rest, in one piece of memory where the size is known."""
+        if self._left is None:
+            return super().readall() or b""
+        # BytesIO gives out its own buffer; bytes(bytearray) would hold everything twice.
+        data = io.BytesIO()
+        size = self._left
+        if size:
+            data.seek(size - 1)
+            data.write(b"\0")
+        done = 0
+        with data.getbuffer() as view:
+            while done < size:
+                with view[done:] as rest:
+                    done += self.readinto(rest)
+        if not size:
+            self._check()
+        return data.getvalue()
+
+    def close(self) -> None:
+        """Close this and what it reads from."""
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+    def _check(self) -> None:
+        if self._size is not None and not self._excess:
+            self._excess = bool(self._stream.readinto(bytearray(1)))
+        if self._excess:
+            message = f"The data of {self._key!a} does not end with its {self._size} bytes."
+            raise IntegrityError(message, key=self._key)
+        if self._hash is None:
+            return
+        actual = f"sha256:{self._hash.hexdigest()}"
+        if actual != self._digest:
+            message = f"The data of {self._key!a} has {actual}, not {self._digest} as recorded."
+            raise IntegrityError(message, key=self._key)
+
+
+class LimitedReader(io.RawIOBase):
+    """Raw stream of the bytes of a seekable one from *start* to before *end*; closes it too.
+
+    An error if that ends before *end*.
+    """
+
+    def __init__(self, stream: Any, start: int, end: int, *, key: str | None = None) -> None:
+        stream.seek(start)
+        self._stream = stream
+        self._left = end - start
+        self._key = key
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read some bytes, as `io.RawIOBase` says; IntegrityError if too few of them come."""
+        with memoryview(buffer) as whole, whole[: self._left] as view:
+            count: int = self._stream.readinto(view) or 0
+            if count == 0 and len(view):
+                message = f"The data ended {self._left} bytes before the end of the range."
+                raise IntegrityError(message, key=self._key)
+        self._left -= count
+        return count
+
+    def close(self) -> None:
+        """Close this and what it reads from."""
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+
+def buffered(raw: io.RawIOBase) -> BinaryIO:
+    """Return *raw* as a stream with ``read`` of exact sizes and fast lines."""
+    return io.BufferedReader(raw, 1 << 16)
+
+
+def sha256(data: bytes) -> str:
+    """Return the digest of *data* as records spell it."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
