@@ -1,0 +1,162 @@
+"""Records, values and queries as they travel; the same functions serve client and server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kvstore.documents import JsonObject, dump_json, parse_object
+from kvstore.errors import InvalidRequestError, TransportError
+from kvstore.profiles.conditions import parse_etag, parse_http_date
+from kvstore.profiles.digests import digest_of_field
+from kvstore.query import Query
+from kvstore.values import DEFAULT_MIMETYPE, Record
+
+VALUE_TYPE = "application/vnd.kvstore.value"
+RECORDS_TYPE = "application/x-ndjson"
+SERVICE_PATH = "/.well-known/kvstore"
+
+
+def record_line(record: Record) -> bytes:
+    """Return the first line of a value, and a line of a query's answer: all the facts."""
+    return dump_json(
+        {
+            "key": record.key,
+            "metadata": record.metadata,
+            "size": record.size,
+            "created": record.created,
+            "modified": record.modified,
+            "mimetype": record.mimetype,
+            "revision": record.revision,
+            "digest": record.digest,
+        }
+    )
+
+
+def parse_record(line: bytes, *, key: str | None = None) -> Record:
+    """Return the record in a line of :func:`record_line`.
+
+    Raises:
+        TransportError: it is none, or of another key than *key*: the server speaks nonsense.
+    """
+    try:
+        document = parse_object(line, what="record")
+        record = Record(
+            key=_member(document, "key", str),
+            metadata=_member(document, "metadata", dict),
+            size=_member(document, "size", int),
+            created=_member(document, "created", float, None),
+            modified=_member(document, "modified", float, None),
+            mimetype=_member(document, "mimetype", str, DEFAULT_MIMETYPE),
+            revision=_member(document, "revision", str, None),
+            digest=_member(document, "digest", str, None),
+        )
+    except InvalidRequestError as error:
+        raise TransportError(f"The server sent a record that is none: {error.message}") from error
+    if key is not None and record.key != key:
+        raise TransportError(f"The server sent the record of {record.key!a:.100} for {key!a:.100}.")
+    return record
+
+
+def record_of_headers(key: str, headers: Mapping[str, str], metadata: JsonObject) -> Record:
+    """Return what the header fields of an answer tell about a key (RFC 9110 section 8)."""
+    length = headers.get("Content-Length", "")
+    if not (length.isascii() and length.isdigit()):
+        raise TransportError(f"The server does not tell the size of {key!a:.100}: {length!r:.50}.")
+    modified = parse_http_date(headers.get("Last-Modified", ""))
+    return Record(
+        key=key,
+        metadata=metadata,
+        size=int(length),
+        modified=None if modified is None else float(modified),
+        mimetype=headers.get("Content-Type") or DEFAULT_MIMETYPE,
+        revision=revision_of(headers),
+        digest=digest_of(headers),
+    )
+
+
+def revision_of(headers: Mapping[str, str]) -> str | None:
+    """Return the revision in ``ETag``; None without one, or with a weak one, which proves less."""
+    value = headers.get("ETag")
+    if not value:
+        return None
+    try:
+        etag = parse_etag(value)
+    except InvalidRequestError:
+        return None
+    return None if etag.weak else etag.opaque
+
+
+def digest_of(headers: Mapping[str, str]) -> str | None:
+    """Return the digest in ``Repr-Digest`` (RFC 9530), where it is one that we can check."""
+    value = headers.get("Repr-Digest")
+    if not value:
+        return None
+    try:
+        return digest_of_field(value)
+    except InvalidRequestError as error:
+        raise TransportError(
+            f"The server sent the malformed Repr-Digest {value!r:.100}."
+        ) from error
+
+
+def query_parameters(query: Query, *, count: bool = False) -> list[tuple[str, str]]:
+    """Return the query parameters for a query, extensions included."""
+    plain = {name: value for name, value in query.match.items() if not name.startswith("$")}
+    where = query.where
+    if len(plain) < len(query.match):
+        # A field that looks like a parameter of the protocol can only travel in the filter.
+        rest = [{name: {"eq": query.match[name]}} for name in query.match if name not in plain]
+        where = {"all": [*rest, *([where] if where is not None else [])]}
+    parameters = [(name, dump_json(value).decode()) for name, value in plain.items()]
+    if where is not None:
+        parameters.append(("$where", dump_json(where).decode()))
+    for name, value in (
+        ("$prefix", query.prefix or None),
+        ("$glob", query.glob),
+        ("$order", query.order_by),
+        ("$after", query.after),
+        ("$limit", None if query.limit is None else str(query.limit)),
+        ("$count", "true" if count else None),
+    ):
+        if value is not None:
+            parameters.append((name, value))
+    return parameters
+
+
+def plain_parameters(match: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the parameters that a server of the basic protocol understands."""
+    return [(name, dump_json(value).decode()) for name, value in match.items()]
+
+
+def lines_of(pieces: Iterable[bytes], *, limit: int) -> Iterable[bytes]:
+    """Yield the lines (ended by ``\\n``) of a body that comes in pieces.
+
+    Raises:
+        TransportError: a line over *limit* bytes, or a last one without its end: it was cut.
+    """
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n") if rest else piece.split(b"\n")
+        yield from lines
+        if len(rest) > limit:
+            raise TransportError(f"The server sent a line of over {limit} bytes.")
+    if rest:
+        raise TransportError("The server's answer ended within a line.")
+
+
+_REQUIRED: Any = object()
+
+
+def _member(document: JsonObject, name: str, kind: type, default: Any = _REQUIRED) -> Any:
+    value = document.get(name, default)
+    if value is default and default is not _REQUIRED:
+        return default
+    if value is None and default is None:
+        return None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and (value is True or int(value) < 0)):
+        shown = "missing" if value is _REQUIRED else repr(value)[:50]
+        raise InvalidRequestError(f"its {name} is {shown}.")
+    return value
