@@ -187,10 +187,11 @@ def check_select(select: Iterable[str] | None) -> frozenset[str] | None:
     """
     if select is None:
         return None
-    names = None if isinstance(select, (str, bytes)) else frozenset(select)
-    if names is None or not all(isinstance(name, str) for name in names):
-        raise InvalidRequestError(f"select is an iterable of names, not {select!r:.100}.")
-    return names
+    if isinstance(select, Iterable) and not isinstance(select, (str, bytes)):
+        names = list(select)
+        if all(isinstance(name, str) for name in names):
+            return frozenset(names)
+    raise InvalidRequestError(f"select is an iterable of names, not {select!r:.100}.")
 
 
 def glob_matcher(pattern: str) -> Callable[[str], bool]:

@@ -313,6 +313,8 @@ class ReadOnlyStore(ABC):
 
     def glob(self, pattern: str) -> Matches[str]:
         """Return an iterable of the keys that match shell wildcards; ``*`` crosses ``/``."""
+        if not isinstance(pattern, str):  # None would ask for all keys
+            raise InvalidRequestError(f"A glob is a str, not {pattern!r:.100}.")
         return self.query_keys(glob=pattern)
 
     def mapping(self) -> StoreMapping:

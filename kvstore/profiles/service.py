@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from kvstore.documents import JsonObject, check_document
+from kvstore.errors import InvalidRequestError
+from kvstore.profiles.templates import Template
 from kvstore.values import PUBLIC
 
 URL_FORMAT = "{base}/{key}/{part}"
@@ -34,18 +36,51 @@ class Service:
     store: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     user_tag: str = PUBLIC
 
+    @property
+    def layout(self) -> tuple[object, ...]:
+        """What decides which URL a key has."""
+        return self.base, self.url_format, self.url_format_no_part, dict(self.parts)
+
+    def check(self) -> None:
+        """Check that each part of each key has a URL of its own, all of them at one host.
+
+        Raises:
+            InvalidRequestError: naming the template or the part that is wrong.
+        """
+        for part, name in self.parts.items():
+            if part not in PARTS or not isinstance(name, str) or not name:
+                message = f"The parts are {', '.join(PARTS)}, each with a name"
+                raise InvalidRequestError(f"{message}, not {part!r:.50}: {name!r:.50}.")
+        template, whole = Template(self.url_format), Template(self.url_format_no_part)
+        hosts: set[tuple[str, str]] = set()
+        for key in ("k", "x"):
+            names = self.parts.values()
+            urls = {template.expand(base=self.base, key=key, part=name) for name in names}
+            if len(urls) < len(PARTS):
+                message = "have one URL, so that one would overwrite the other"
+                raise InvalidRequestError(f"Parts of a key {message}: {self.url_format!r:.100}.")
+            hosts.update(map(_host_of, [*urls, whole.expand(base=self.base, key=key)]))
+        if len(hosts) > 1:
+            # "{base}{key}" on a base without a path, where a key decides who is sent what.
+            raise InvalidRequestError(f"The key is part of the host in {self.url_format!r:.100}.")
+
     @classmethod
     def of_document(cls, document: JsonObject, url: str) -> Service:
         """Return the service that *document*, read from *url*, describes.
 
         Raises:
-            InvalidRequestError: it does not fit ``schemas/service.schema.json``.
+            InvalidRequestError: it does not fit ``schemas/service.schema.json``, or its URLs are
+                none.
         """
         check_document(document, "service", what=f"service document of {url}")
         profile = document["profile"]
+        try:
+            base, query = urljoin(url, profile["base"]), urljoin(url, profile["query"])
+        except ValueError as error:
+            raise InvalidRequestError(f"The service document has no URLs: {error}.") from error
         return cls(
-            base=urljoin(url, profile["base"]).rstrip("/"),
-            query=urljoin(url, profile["query"]),
+            base=base.rstrip("/"),
+            query=query,
             url_format=profile.get("url_format", URL_FORMAT),
             url_format_no_part=profile.get("url_format_no_part", URL_FORMAT_NO_PART),
             parts=MappingProxyType({**PARTS, **profile.get("parts", {})}),
@@ -56,3 +91,8 @@ class Service:
 
 
 BASIC = Service()
+
+
+def _host_of(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc

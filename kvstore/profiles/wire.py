@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from binascii import a2b_base64
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,11 +12,16 @@ from kvstore.errors import InvalidRequestError, TransportError
 from kvstore.profiles.conditions import parse_etag, parse_http_date
 from kvstore.profiles.digests import digest_of_field
 from kvstore.query import Query
-from kvstore.values import DEFAULT_MIMETYPE, Record
+from kvstore.values import DEFAULT_MIMETYPE, Record, is_integer
 
 VALUE_TYPE = "application/vnd.kvstore.value"
 RECORDS_TYPE = "application/x-ndjson"
 SERVICE_PATH = "/.well-known/kvstore"
+
+_SIZE = re.compile(r"[0-9]{1,18}")
+# What nearly all say, which needs no parser of structured fields.
+_USUAL_DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def record_line(record: Record) -> bytes:
@@ -51,8 +58,10 @@ def parse_record(line: bytes, *, key: str | None = None) -> Record:
             revision=_member(document, "revision", str, None),
             digest=_member(document, "digest", str, None),
         )
-    except InvalidRequestError as error:
-        raise TransportError(f"The server sent a record that is none: {error.message}") from error
+        if record.digest is not None and not _DIGEST.fullmatch(record.digest):
+            raise InvalidRequestError(f"its digest is {record.digest!r:.100}.")
+    except (InvalidRequestError, OverflowError) as error:
+        raise TransportError(f"The server sent a record that is none: {error}") from error
     if key is not None and record.key != key:
         raise TransportError(f"The server sent the record of {record.key!a:.100} for {key!a:.100}.")
     return record
@@ -60,9 +69,11 @@ def parse_record(line: bytes, *, key: str | None = None) -> Record:
 
 def record_of_headers(key: str, headers: Mapping[str, str], metadata: JsonObject) -> Record:
     """Return what the header fields of an answer tell about a key (RFC 9110 section 8)."""
-    length = headers.get("Content-Length", "")
-    if not (length.isascii() and length.isdigit()):
-        raise TransportError(f"The server does not tell the size of {key!a:.100}: {length!r:.50}.")
+    length = headers.get("Content-Length", "").strip(" \t")
+    encoding = headers.get("Content-Encoding") or "identity"
+    if not _SIZE.fullmatch(length) or encoding.lower() != "identity":
+        told = length if encoding.lower() == "identity" else f"{length} as {encoding}"
+        raise TransportError(f"The server does not tell the size of {key!a:.100}: {told!r:.50}.")
     modified = parse_http_date(headers.get("Last-Modified", ""))
     return Record(
         key=key,
@@ -92,6 +103,9 @@ def digest_of(headers: Mapping[str, str]) -> str | None:
     value = headers.get("Repr-Digest")
     if not value:
         return None
+    usual = _USUAL_DIGEST.fullmatch(value)
+    if usual is not None:
+        return f"sha256:{a2b_base64(usual[1]).hex()}"
     try:
         return digest_of_field(value)
     except InvalidRequestError as error:
@@ -149,14 +163,15 @@ _REQUIRED: Any = object()
 
 
 def _member(document: JsonObject, name: str, kind: type, default: Any = _REQUIRED) -> Any:
-    value = document.get(name, default)
+    value: Any = document.get(name, default)
     if value is default and default is not _REQUIRED:
         return default
     if value is None and default is None:
         return None
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if not isinstance(value, kind) or (kind is int and (value is True or int(value) < 0)):
+    is_count = kind is not int or (is_integer(value) and value >= 0)
+    if not isinstance(value, kind) or not is_count:
         shown = "missing" if value is _REQUIRED else repr(value)[:50]
         raise InvalidRequestError(f"its {name} is {shown}.")
     return value

@@ -1,0 +1,58 @@
+"""Stores from URLs: ``memory:``, ``file:PATH``, ``http://…`` and ``https://…``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from kvstore.errors import InvalidRequestError
+from kvstore.store import AuthorizingStore
+from kvstore.stores.dynamic_url import DynamicURLStore
+from kvstore.stores.filesystem import FileSystemStore
+from kvstore.stores.memory import MemoryStore
+
+
+def open_store(url: str, credentials: Any = None, **options: Any) -> AuthorizingStore:
+    """Return the store at *url*, connected. Use it in a ``with`` statement to disconnect it.
+
+    ==========================  ===============================================================
+    ``memory:``                 a new `MemoryStore`
+    ``file:PATH``               a `FileSystemStore` in that folder, made if it is missing;
+                                ``file:data``, ``file:/srv/data`` and ``file:///srv/data``
+    ``http://…``, ``https://…`` the `DynamicURLStore` that the server's service document
+                                describes (``/.well-known/kvstore`` of that host)
+    ==========================  ===============================================================
+
+    Args:
+        credentials: as for the ``connect`` of the store's class.
+        options: keyword arguments of the store's class.
+
+    Raises:
+        InvalidRequestError: a URL of no such form.
+        TransportError: the server does not answer, or with no service document.
+    """
+    if not isinstance(url, str):
+        raise InvalidRequestError(f"A store URL is a str, not {url!r:.100}.")
+    scheme = url.partition(":")[0].lower()
+    if scheme in ("http", "https"):
+        return DynamicURLStore.discover(url, credentials, **options)
+    store: AuthorizingStore
+    if url == "memory:":
+        store = MemoryStore(**options)
+    elif scheme == "file":
+        store = FileSystemStore(_path_of(url), **options)
+    else:
+        shown = url.rpartition("@")[2]  # what stands before it may be a password
+        message = f"A store URL is memory:, file:PATH or http(s)://HOST, not {shown!r:.100}."
+        raise InvalidRequestError(message)
+    store.connect(credentials)
+    return store
+
+
+def _path_of(url: str) -> Path:
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or not parts.path:
+        raise InvalidRequestError(f"That names no folder of this machine: {url!r:.100}.")
+    # With slashes it is a URL (RFC 8089), percent-encoded; `file:data` is how people type a path.
+    return Path(unquote(parts.path)) if url.startswith("file://") else Path(url[len("file:") :])
