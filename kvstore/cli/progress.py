@@ -1,0 +1,78 @@
+"""Progress bars on standard error, for transfers that take their time."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from kvstore.cli.spelling import escaped
+
+if TYPE_CHECKING:
+    from kvstore.cli.bars import Bars
+
+#: Transfers of so many bytes are shown from the start, smaller ones after so many seconds.
+LARGE = 4 << 20
+SLOW = 0.5
+
+
+class Transfers:
+    """Shows one transfer after another, in a terminal only, and only where it is worth it.
+
+    A context manager; leaving it, in whatever way, ends the bars.
+
+    Args:
+        count: how many keys there will be, where there are several.
+        stay: show it in any case, and leave the count standing at the end.
+    """
+
+    def __init__(self, count: int | None = None, *, stay: bool = False) -> None:
+        self._enabled = sys.stderr.isatty()
+        self._stay = stay
+        self._count = count
+        self._bars: Bars | None = None
+        self._began = time.monotonic()
+        self._done = 0
+
+    def of(self, label: str) -> Callable[[int, int], None]:
+        """Return the ``progress=`` function of a transfer that begins now."""
+
+        def progress(done: int, total: int) -> None:
+            if self._is_worth_it(total):
+                self._shown().move(escaped(label), done, total)
+
+        return progress if self._enabled else lambda done, total: None
+
+    def advance(self) -> None:
+        """Count one key as done."""
+        self._done += 1
+        if self._enabled and self._count is not None and self._is_worth_it(0):
+            self._shown().count(self._done, self._count)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def _is_worth_it(self, total: int) -> bool:
+        if self._stay or self._bars is not None or total >= LARGE:
+            return True
+        return time.monotonic() - self._began >= SLOW
+
+    def _shown(self) -> Bars:
+        if self._bars is None:
+            from kvstore.cli.bars import Bars  # rich, which takes long to import
+
+            self._bars = Bars(stay=self._stay)
+            if self._count is not None:
+                self._bars.count(self._done, self._count)
+        return self._bars
