@@ -25,7 +25,7 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -n 4
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

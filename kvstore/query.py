@@ -15,13 +15,12 @@ from dataclasses import dataclass, field
 from heapq import nsmallest
 from itertools import islice
 from operator import ge, gt, itemgetter, le, lt
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from kvstore.documents import Json, JsonObject, check_metadata, dump_json, json_type, parse_json
 from kvstore.errors import InvalidMetadataError, InvalidRequestError
 from kvstore.values import Record, is_integer
 
-T_co = TypeVar("T_co", covariant=True)
 Predicate: TypeAlias = Callable[[JsonObject], bool]
 
 MAX_GLOB = 1024
@@ -48,8 +47,17 @@ class Query:
             object.__setattr__(self, "where", _json_values(self.where))
         for name in ("prefix", "glob", "order_by", "after"):
             text = getattr(self, name)
-            if not isinstance(text, str) and (text is not None or name == "prefix"):
+            if text is None and name != "prefix":
+                continue
+            if not isinstance(text, str):
                 raise InvalidRequestError(f"{name} is a str, not {text!r:.100}.")
+            if name == "after" and self.order_by is not None:
+                continue  # a cursor, which is judged below
+            try:
+                text.encode()
+            except UnicodeEncodeError:  # no key and no field has one, and no URL can hold it
+                message = f"{name} holds a lone surrogate: {text!a:.100}."
+                raise InvalidRequestError(message) from None
         limit = self.limit
         if limit is not None and (not is_integer(limit) or limit < 0):
             raise InvalidRequestError(f"A limit is an integer from 0, not {limit!r:.100}.")
@@ -139,37 +147,6 @@ def _ordered_by(
     chosen = sorted(placed, key=first) if limit is None else nsmallest(limit, placed, key=first)
     for _, record in chosen:
         yield record
-
-
-class Matches(Iterator[T_co]):
-    """What a query found, one by one; ``cursor`` tells where to go on.
-
-    Belongs to one thread.
-    """
-
-    def __init__(
-        self, query: Query, records: Iterator[Record], show: Callable[[Record], T_co]
-    ) -> None:
-        self._query = query
-        self._records = records
-        self._show = show
-        self._last: Record | None = None
-
-    def __iter__(self) -> Matches[T_co]:
-        return self
-
-    def __next__(self) -> T_co:
-        self._last = record = next(self._records)
-        return self._show(record)
-
-    @property
-    def cursor(self) -> str | None:
-        """The ``after`` of a query that goes on behind the last item; None before the first."""
-        return None if self._last is None else self._query.cursor(self._last)
-
-    def close(self) -> None:
-        """Give up the rest, and what the store holds open for it."""
-        _close(self._records)
 
 
 def trim(metadata: JsonObject, select: frozenset[str] | None) -> JsonObject:

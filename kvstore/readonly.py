@@ -26,7 +26,8 @@ from kvstore.events import Progress
 from kvstore.hub import EventHub
 from kvstore.keys import check_key
 from kvstore.mapping import StoreMapping
-from kvstore.query import Matches, Query, check_select, run, trim
+from kvstore.matches import Matches
+from kvstore.query import Query, check_select, run, trim
 from kvstore.streams import Source
 from kvstore.values import (
     BUFFER_SIZE,

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "kvstore"
 
 #: The modules below everything else; each may import those before it.
 FLOOR = [
-    *("version", "errors", "keys", "documents", "values", "query", "streams", "writes"),
+    *("version", "errors", "keys", "documents", "values", "query", "matches", "streams", "writes"),
     *("hub", "events", "filenames", "files", "mapping"),
 ]
 CORE = [*FLOOR, "readonly", "store"]

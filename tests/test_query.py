@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from kvstore.documents import dump_json, parse_json
 from kvstore.errors import InvalidRequestError, StoreError, TooLargeError
+from kvstore.matches import Matches
 from kvstore.query import (
     MAX_GLOB,
-    Matches,
     Query,
     check_select,
     compile_where,
@@ -848,3 +848,9 @@ def test_matches_of_nothing() -> None:
 def test_the_key_is_no_field() -> None:
     assert found(Query(match={"key": "k"}), record("k")) == []
     assert found(Query(where={"key": {"exists": True}}), record("k")) == []
+
+
+@pytest.mark.parametrize("argument", ["prefix", "glob", "order_by", "after"])
+def test_lone_surrogates_are_refused(argument):
+    with pytest.raises(InvalidRequestError, match=argument):
+        Query(**{argument: "a\udcff"})

@@ -27,7 +27,8 @@ from kvstore.errors import (
     UnsupportedOperationError,
 )
 from kvstore.events import StoreDeleteEvent, StoreEvent, StoreModificationEvent
-from kvstore.query import Matches, Query
+from kvstore.matches import Matches
+from kvstore.query import Query
 from kvstore.readonly import ReadOnlyStore
 from kvstore.store import AuthorizingStore, Store
 from kvstore.values import BytesOpener, Record, Value
