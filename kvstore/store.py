@@ -66,6 +66,17 @@ class Store(ReadOnlyStore):
         self._fits_schema = schema_check(metadata_schema)
         self._transactions = _Transactions()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all but what belongs to one process: the hub, and transactions under way."""
+        left_out = ("events", "_transactions", "_fits_schema")
+        return {name: value for name, value in vars(self).items() if name not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.events = EventHub()
+        self._fits_schema = schema_check(self.metadata_schema)
+        self._transactions = _Transactions()
+
     # -- one key ---------------------------------------------------------------------------
 
     def set(

@@ -159,6 +159,7 @@ class Value:
 
     def range(self, start: int | None = None, end: int | None = None) -> BinaryIO:
         """Return a new stream of the bytes from *start* to before *end* (see `resolve_range`)."""
+        check_range(start, end, key=self.key)
         return self._open(start, end)
 
     def read(self) -> bytes:

@@ -1,0 +1,98 @@
+"""Every store of ours keeps the whole contract, on its own and on the wire."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kvstore
+from kvstore import FileSystemStore, MemoryStore, Store
+from kvstore.testing import StoreContract, fake_server, live_server
+
+
+class TestMemoryStore(StoreContract):
+    def make_store(self) -> Store:
+        return MemoryStore()
+
+    def make_store_with_schema(self, schema: dict[str, Any]) -> Store:
+        return MemoryStore(metadata_schema=schema)
+
+
+class TestFileSystemStore(StoreContract):
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.folder = tmp_path / "stores"
+        self.folder.mkdir()
+
+    def make_store(self) -> Store:
+        return FileSystemStore(tempfile.mkdtemp(dir=self.folder))
+
+    def make_store_with_schema(self, schema: dict[str, Any]) -> Store:
+        return FileSystemStore(self.folder, metadata_schema=schema)
+
+
+class ServedContract(StoreContract):
+    """Over the wire; a server is started once, and emptied for each test from behind."""
+
+    url: str
+    backing: Store
+
+    @pytest.fixture(autouse=True)
+    def _stack(self) -> Iterator[None]:
+        with ExitStack() as self.stack:
+            yield
+
+    def make_store(self) -> Store:
+        for key in list(self.backing.query_keys()):
+            self.backing.delete(key)
+        return kvstore.open(self.url)
+
+    def make_store_with_schema(self, schema: dict[str, Any]) -> Store:
+        backing = MemoryStore(metadata_schema=schema)
+        return kvstore.open(self.stack.enter_context(self.serve(backing)))
+
+    def serve(self, backing: Store) -> Any:
+        return live_server(backing)
+
+    # One server has one content, and this test needs two.
+    test_each_store_has_its_own_listeners = None
+
+
+@pytest.fixture(scope="module")
+def memory_server() -> Iterator[tuple[str, Store]]:
+    with MemoryStore() as backing, live_server(backing) as url:
+        yield url, backing
+
+
+@pytest.fixture(scope="module")
+def folder_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Store]]:
+    folder = tmp_path_factory.mktemp("served")
+    with FileSystemStore(folder) as backing, live_server(backing) as url:
+        yield url, backing
+
+
+class TestDynamicURLStoreOverMemory(ServedContract):
+    @pytest.fixture(autouse=True)
+    def _server(self, memory_server: tuple[str, Store]) -> None:
+        self.url, self.backing = memory_server
+
+
+class TestDynamicURLStoreOverFolder(ServedContract):
+    @pytest.fixture(autouse=True)
+    def _server(self, folder_server: tuple[str, Store]) -> None:
+        self.url, self.backing = folder_server
+
+
+class TestDynamicURLStoreWithoutSocket(ServedContract):
+    @pytest.fixture(autouse=True)
+    def _server(self) -> Iterator[None]:
+        with MemoryStore() as self.backing, fake_server(self.backing) as self.url:
+            yield
+
+    def serve(self, backing: Store) -> Any:
+        return fake_server(backing, "http://schema.test")
