@@ -1,0 +1,391 @@
+"""A store on a web server: data, metadata and permissions at URLs that templates describe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, BinaryIO, ClassVar, Self
+
+import requests
+from requests.auth import AuthBase
+
+from kvstore.documents import JsonObject, parse_object
+from kvstore.errors import (
+    InvalidPermissionsError,
+    InvalidRequestError,
+    KeyNotFoundError,
+    NotConnectedError,
+    TransportError,
+)
+from kvstore.events import StoreDeleteEvent
+from kvstore.hub import EventHub
+from kvstore.profiles import wire
+from kvstore.profiles.service import BASIC, PARTS, URL_FORMAT, URL_FORMAT_NO_PART, Service
+from kvstore.query import Query
+from kvstore.store import AuthorizingStore
+from kvstore.transport.addresses import origin_of, root_of, shown_url, without_userinfo
+from kvstore.transport.bodies import MAX_DOCUMENT
+from kvstore.transport.conversation import Conversation
+from kvstore.transport.exchange import Exchange, Request
+from kvstore.transport.listing import count_records, find_plainly, find_records
+from kvstore.transport.policy import DEFAULT_POLICY, Policy
+from kvstore.transport.reading import open_data, read_value
+from kvstore.transport.sender import Sender
+from kvstore.transport.writing import delete_key, send_change
+from kvstore.values import Permissions, Record, Value, check_permissions
+from kvstore.writes import Change, Condition, Written, missing
+
+# A service document that is not there *now* must not pass for one that is not there: for as long as
+# the store is connected, writes would be in two steps and digests not checked.
+_ANY_STATUS = frozenset(range(200, 600)) - {429, 502, 503, 504}
+
+
+class DynamicURLStore(AuthorizingStore):
+    """A store on a web server that has URLs for the parts of each key.
+
+    The server answers GET, PUT and POST at these URLs and a query URL, as the protocol page of the
+    documentation says. What more it can do (data and metadata in one request, conditions, digests,
+    filters) it announces in a service document, ``/.well-known/kvstore`` at its origin, which is
+    looked up at first use; nothing of it is used on a server that announces nothing.
+
+    Data streams in constant memory. Every answer must have the status asked for, a length, and
+    the digest announced for it. Requests that may safely be sent again are (see
+    :mod:`kvstore.transport.exchange`). Redirects are followed within the origin only.
+
+    Thread-safe: each thread has its own connections. A pickle has the configuration; it is
+    connected again when it was connected without credentials, which are never pickled.
+
+    Args:
+        base_url: what ``{base}`` stands for. User and password in it become the credentials.
+        query_url: where queries go.
+        url_format: URL of a part of a key, with ``{base}``, ``{key}`` and ``{part}``.
+        url_format_no_part: URL of a key as a whole, to delete it.
+        parts: what ``{part}`` is for ``data``, ``metadata`` and ``permissions``.
+        policy: time-outs and attempts.
+        verify_digests: False reads data without checking it, a little faster.
+        events, metadata_schema: as for every store. Where a server holds the metadata, a schema
+            given here is checked here, for an update against what is there just before.
+
+    Raises:
+        InvalidRequestError: a URL or a template that is none.
+    """
+
+    capabilities: ClassVar[dict[str, Any]] = {
+        **AuthorizingStore.capabilities,
+        "durability": "none",  # none that is known, unless the server says so
+    }
+
+    def __init__(
+        self,
+        base_url: str,
+        query_url: str,
+        url_format: str = URL_FORMAT,
+        url_format_no_part: str = URL_FORMAT_NO_PART,
+        parts: Mapping[str, str] = PARTS,
+        *,
+        policy: Policy = DEFAULT_POLICY,
+        verify_digests: bool = True,
+        events: EventHub | None = None,
+        metadata_schema: JsonObject | None = None,
+    ) -> None:
+        super().__init__(events=events, metadata_schema=metadata_schema)
+        base, auth = without_userinfo(base_url)
+        query, query_auth = without_userinfo(query_url)
+        if query_auth is not None and query_auth != auth:
+            raise InvalidRequestError("User and password stand in the base URL, not the query URL.")
+        self._url_auth = auth
+        self._basic = replace(
+            BASIC,
+            base=base.rstrip("/"),
+            query=query,
+            url_format=url_format,
+            url_format_no_part=url_format_no_part,
+            parts=MappingProxyType({**PARTS, **parts}),
+        )
+        self._basic.check()
+        self._policy = policy
+        self._verify_digests = verify_digests
+        self._user_tag: str | None = None
+        self._session: requests.Session | None = None
+        self._sender: Sender | None = None
+        self._talk: Conversation | None = None
+
+    @classmethod
+    def discover(cls, url: str, credentials: Any = None, **options: Any) -> Self:
+        """Return the store that the server at *url* describes in its service document, connected.
+
+        Args:
+            url: scheme and host, and the path below which the server lives, if it has one.
+            credentials: as for :meth:`connect`.
+            options: keyword arguments of the class.
+
+        Raises:
+            TransportError: the server does not answer, or has no service document.
+        """
+        address = url.rstrip("/")
+        scout = cls(address, address, **options)
+        scout.connect(credentials)
+        try:
+            service = scout._described(f"{scout._basic.base}{wire.SERVICE_PATH}")
+        finally:
+            scout.disconnect()
+        if service is None:
+            message = (
+                f"{shown_url(address)} has no service document ({wire.SERVICE_PATH}); for other "
+                "servers use DynamicURLStore(base_url, query_url)."
+            )
+            raise TransportError(message)
+        if not origin_of(service.base) == origin_of(service.query) == origin_of(scout._basic.base):
+            # The credentials are for the server that was asked.
+            message = f"{shown_url(address)} describes a store at another origin"
+            raise TransportError(f"{message}: {shown_url(service.base)}.")
+        try:
+            store = cls(
+                service.base,
+                service.query,
+                service.url_format,
+                service.url_format_no_part,
+                service.parts,
+                **options,
+            )
+        except InvalidRequestError as error:
+            message = f"{shown_url(address)} describes no store: {error.message}"
+            raise TransportError(message) from error
+        store._url_auth = scout._url_auth
+        store.connect(credentials)
+        store._talk = store._conversation(service, store._connection())
+        return store
+
+    def connect(self, credentials: Any = None) -> None:
+        """Make the store ready for use. No request is sent yet.
+
+        Args:
+            credentials: None, or ``(user_tag, session)``: the user's permission tag (None: what
+                the server says) and a ``requests.Session`` with whatever authentication,
+                certificates and proxies it takes; or ``(user_tag, auth)`` with a ``requests``
+                authentication object such as :class:`kvstore.transport.sender.BearerAuth`.
+        """
+        super().connect(credentials)
+
+    def user_tag(self) -> str:
+        """Return the tag given to ``connect``, else what the server says, else ``public``."""
+        self._ready()
+        return self._user_tag if self._user_tag is not None else self._server().service.user_tag
+
+    def info(self) -> dict[str, Any]:
+        """As for every store, with what this server announces; ``url`` and ``capabilities``."""
+        info = super().info()
+        info["url"] = self._basic.base
+        if not self.is_connected():
+            return info
+        service = self._server().service
+        can = service.capabilities
+        told = {
+            name: service.store[name]
+            for name in ("readonly", "durability")
+            if name in service.store
+        }
+        return {
+            **info,
+            **told,
+            "atomic_set": "value" in can and service.store.get("atomic_set", True),
+            "conditional": "conditional" in can,
+            "digests": "digest" in can,
+            "capabilities": sorted(can),
+        }
+
+    def __repr__(self) -> str:
+        return f"<DynamicURLStore {self._basic.base!r}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        basic = self._basic
+        return {
+            "urls": (
+                basic.base,
+                basic.query,
+                basic.url_format,
+                basic.url_format_no_part,
+                dict(basic.parts),
+            ),
+            "options": {
+                "policy": self._policy,
+                "verify_digests": self._verify_digests,
+                "metadata_schema": self.metadata_schema,
+            },
+            "connected": self.is_connected() and self._session is None and self._url_auth is None,
+            "user_tag": self._user_tag,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        DynamicURLStore.__init__(self, *state["urls"], **state["options"])
+        if state["connected"]:
+            self.connect((state["user_tag"], None))
+
+    # -- primitives ------------------------------------------------------------------------
+
+    def _connect(self, credentials: Any) -> None:
+        tag, session = _parsed_credentials(credentials)
+        if session is None and self._url_auth is not None:
+            session = requests.Session()
+            session.auth = self._url_auth
+        sender = Sender(session, self._basic.base, self._policy)
+        self._disconnect()
+        self._user_tag, self._session, self._sender = tag, session, sender
+
+    def _disconnect(self) -> None:
+        sender, self._sender, self._talk = self._sender, None, None
+        if sender is not None:
+            sender.close()
+
+    def _get(self, key: str) -> Value:
+        record, opener = read_value(self._server(), key)
+        return Value(record, opener, lambda: self._get_permissions(key))
+
+    def _record(self, key: str) -> Record:
+        talk = self._server()
+        if talk.has("records"):
+            # A listing has all the facts without the data, which may be large.
+            for record in find_records(talk, Query(prefix=key, limit=1)):
+                if record.key == key:
+                    return record
+        answer = talk.ask("HEAD", key, "data")
+        return wire.record_of_headers(key, answer.headers, talk.document(key, "metadata"))
+
+    def _metadata(self, key: str) -> JsonObject:
+        return self._server().document(key, "metadata")
+
+    def _open(self, key: str, start: int | None, end: int | None) -> BinaryIO:
+        return open_data(self._server(), key, start, end)
+
+    def _exists(self, key: str) -> bool:
+        try:
+            self._server().ask("HEAD", key, "data")
+        except KeyNotFoundError:
+            return False
+        return True
+
+    def _records(self, prefix: str, after: str | None) -> Iterator[Record]:
+        return self._query(Query(prefix=prefix, after=after))
+
+    def _query(self, query: Query) -> Iterator[Record]:
+        talk = self._server()
+        if talk.has("records"):
+            return find_records(talk, query)
+        return find_plainly(talk, query, keys_only=False)
+
+    def _query_keys(self, query: Query) -> Iterator[Record]:
+        talk = self._server()
+        if talk.has("records"):
+            return find_records(talk, query)
+        return find_plainly(talk, query, keys_only=True)
+
+    def _count(self, query: Query) -> int:
+        talk = self._server()
+        if talk.has("records"):
+            return count_records(talk, query)
+        return sum(1 for _ in self._query_keys(query))
+
+    def _write(self, key: str, change: Change) -> Written:
+        talk = self._server()
+        if change.check_metadata is not None and (
+            change.metadata is not None or change.data is not None
+        ):
+            keeps = change.merge or change.metadata is None
+            old = self._metadata_before(talk, key) if keeps else None
+            before = None if old is None else Record(key, old, -1)
+            if before is None and change.needs_key:
+                raise missing(key)
+            change.new_metadata(before)
+        return send_change(talk, key, change)
+
+    def _delete(self, key: str, condition: Condition) -> JsonObject | None:
+        talk = self._server()
+        metadata = None
+        if self.events.has_listeners(StoreDeleteEvent):
+            metadata = talk.document(key, "metadata")
+        delete_key(talk, key, condition)
+        return metadata
+
+    def _get_permissions(self, key: str) -> Permissions:
+        document = self._server().document(key, "permissions")
+        try:
+            return check_permissions(document, complete=False)
+        except InvalidPermissionsError as error:
+            raise TransportError(
+                f"The server sent no permissions: {error.message}", key=key
+            ) from error
+
+    # -- the server ------------------------------------------------------------------------
+
+    def _server(self) -> Conversation:
+        talk = self._talk
+        if talk is None:
+            sender = self._connection()
+            basic = self._basic
+            url = f"{root_of(basic.base)}{wire.SERVICE_PATH}"
+            service = self._described(url)
+            # Another service may live at this origin: only one that names our URLs is ours.
+            if service is not None and service.layout == basic.layout:
+                basic = replace(
+                    basic,
+                    capabilities=service.capabilities,
+                    store=service.store,
+                    user_tag=service.user_tag,
+                )
+            talk = self._conversation(basic, sender)
+            if self._sender is sender:  # else it was connected anew meanwhile
+                self._talk = talk
+        return talk
+
+    def _conversation(self, service: Service, sender: Sender) -> Conversation:
+        exchange = Exchange(sender, self._policy)
+        return Conversation(exchange, service, verify_digests=self._verify_digests)
+
+    def _described(self, url: str) -> Service | None:
+        """Return what the service document at *url* describes, None if there is none.
+
+        Raises:
+            TransportError: that cannot be told now.
+        """
+        request = Request("GET", url, headers={"Accept": "application/json"}, expect=_ANY_STATUS)
+        try:
+            answer = Exchange(self._connection(), self._policy)(request)
+            if answer.status != 200:
+                answer.finish()
+                return None
+            return Service.of_document(parse_object(answer.read(MAX_DOCUMENT)), url)
+        except InvalidRequestError:
+            return None
+        except TransportError as error:
+            if error.status in (None, 429, 502, 503, 504):
+                raise
+            return None  # an answer, but of what is no such server
+
+    def _connection(self) -> Sender:
+        if self._sender is None:
+            self._ready()
+            raise NotConnectedError(f"{self!r} was disconnected by another thread.")
+        return self._sender
+
+    @staticmethod
+    def _metadata_before(talk: Conversation, key: str) -> JsonObject | None:
+        try:
+            return talk.document(key, "metadata")
+        except KeyNotFoundError:
+            return None
+
+
+def _parsed_credentials(credentials: Any) -> tuple[str | None, requests.Session | None]:
+    if credentials is None:
+        return None, None
+    match credentials:
+        case (None | str() as tag, None | requests.Session() as session):
+            return tag, session
+        case (None | str() as tag, AuthBase() as auth):
+            session = requests.Session()
+            session.auth = auth
+            return tag, session
+    # Not shown: it may well hold a secret.
+    message = "The credentials are None or (user_tag, requests.Session or requests auth object)."
+    raise InvalidRequestError(message)

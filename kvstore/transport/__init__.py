@@ -1,0 +1,1 @@
+"""HTTP for stores: requests, with the time limits, strictness and speed that it lacks."""

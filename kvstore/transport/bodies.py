@@ -1,0 +1,314 @@
+"""Bodies of requests and answers: replayable on the way out, never silently short on the way in."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import requests
+import urllib3
+
+from kvstore.errors import TransportError
+from kvstore.streams import Source
+
+#: What ``requests`` and what lies below it raise when a conversation breaks.
+BROKEN = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+)
+#: Longest metadata or permissions document that is accepted from a server.
+MAX_DOCUMENT = 1 << 22
+#: Bodies of data up to this many bytes are read at once, so that their connection is free again.
+INLINE = 1 << 18
+_PIECE = 1 << 18
+#: Bytes that it pays to read, so that their connection can be used again.
+_LITTLE = 1 << 16
+#: Above the size of all stores, and of what a length may claim.
+_MAX_SIZE = 1 << 50
+
+
+class SourceFailedError(Exception):
+    """Carries what a source raised past ``urllib3``, which takes some of it for its own.
+
+    Args:
+        error: what the caller is to get.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Upload:
+    """A request body: a few bytes, then the pieces of a source; counted and hashed as it goes.
+
+    Args:
+        source: the data.
+        head: what goes before it.
+        hashed: whether ``digest`` will be asked for.
+    """
+
+    def __init__(self, source: Source, head: bytes = b"", *, hashed: bool = True) -> None:
+        self._head = head
+        self._source = source
+        self._hash: Any = None
+        self._hashed = hashed
+        #: Bytes in all; None if not known before.
+        self.size = None if source.size is None else len(head) + source.size
+        #: What the source raised while it was read, if it did.
+        self.error: Exception | None = None
+        #: Whether it was begun, and so cannot be sent again unless it is replayable.
+        self.begun = False
+
+    @property
+    def may_send(self) -> bool:
+        """Whether it can be sent (again) from its beginning."""
+        return self._source.replayable or not self.begun
+
+    @property
+    def digest(self) -> str | None:
+        """Digest of the source's bytes, after they were sent; None if they were not hashed."""
+        return None if self._hash is None else f"sha256:{self._hash.hexdigest()}"
+
+    @property
+    def len(self) -> int:
+        """The size, for ``requests``, which chooses by it between the two framings."""
+        if self.size is None:
+            raise AttributeError("the length is not known")
+        return self.size
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.begun = True
+        self.error = None
+        self._hash = hashlib.sha256() if self._hashed else None
+        head = self._head
+        try:
+            for piece in self._source:
+                if self._hash is not None:
+                    self._hash.update(piece)
+                if head:
+                    # One packet where it can be one: the data of most values is small.
+                    if len(piece) <= 1 << 14:
+                        piece = head + piece
+                    else:
+                        yield head
+                    head = b""
+                yield piece
+        except Exception as error:
+            self.error = error
+            raise SourceFailedError(error) from error
+        if head:
+            yield head
+
+
+class Answer:
+    """An answer with the status asked for; its body unread.
+
+    Must be read to the end or closed, or its connection is lost to the pool.
+
+    Args:
+        response: with a stream as its ``raw``.
+        method: of the request.
+        context: what shows as the request in errors.
+
+    Raises:
+        TransportError: nobody could tell whether the body is whole, or it is encoded.
+    """
+
+    __slots__ = ("_body", "_context", "_raw", "headers", "length", "status", "url")
+
+    def __init__(self, response: requests.Response, method: str, context: object) -> None:
+        self.status = response.status_code
+        self.headers = response.headers
+        self.url = response.url
+        self._raw: Any = response.raw
+        self._context = context
+        self._body: bytes | None = None
+        if self._raw is None or getattr(response, "_content", False) is not False:
+            self._body = response.content or b""  # a hook of the session has read it
+        #: Bytes of the body; None where chunks tell its end.
+        self.length = self._framing(method)
+        if self._body and self.length not in (None, len(self._body)):
+            raise self.broken(f"{len(self._body)} of {self.length} bytes came")
+
+    def load(self, limit: int) -> None:
+        """Read the body, if it has *limit* bytes at most as far as is told.
+
+        Raises:
+            One of `BROKEN`, as it comes: this is for who may try again.
+        """
+        if self._body is None and (self.length is None or self.length <= limit):
+            body = self._raw.read(None if self.length is not None else limit + 1) or b""
+            if self.length is not None and len(body) != self.length:
+                raise http.client.IncompleteRead(body, self.length - len(body))
+            self._body = bytes(body)
+
+    def read(self, limit: int) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            TransportError: it was cut short, or is longer than *limit*.
+        """
+        try:
+            self.load(limit)
+        except BROKEN as error:
+            raise self.broken(error) from error
+        body = self._body
+        if body is None or len(body) > limit:
+            raise self.refused(f"is over {limit} bytes")
+        self._body = b""
+        return body
+
+    def read1(self, size: int) -> bytes:
+        """Return some bytes, *size* at most; none at the end.
+
+        Raises:
+            TransportError: it was cut short.
+        """
+        if self._body:
+            piece, self._body = self._body[:size], self._body[size:]
+            return piece
+        try:
+            return bytes(self._raw.read(size) or b"") if self._raw is not None else b""
+        except BROKEN as error:
+            raise self.broken(error) from error
+
+    def close(self) -> None:
+        """Give up the rest. The connection is closed unless the body was read."""
+        close_raw(self._raw)
+
+    def finish(self) -> None:
+        """Be done with a body that nobody wants, so that the connection can be used again."""
+        if self._body is None:
+            discard_raw(self._raw)
+
+    def broken(self, reason: object) -> TransportError:
+        """Give up the rest, and return the error for an answer that broke off."""
+        self.close()
+        text = reason_of(reason) if isinstance(reason, BaseException) else str(reason)
+        return TransportError(f"The answer to {self._context} broke off: {text}.")
+
+    def refused(self, problem: str) -> TransportError:
+        """Give up the rest, and return the error for an answer that came but is not to be taken."""
+        self.close()
+        return TransportError(f"The answer to {self._context} {problem}.", status=self.status)
+
+    def _framing(self, method: str) -> int | None:
+        headers = self.headers
+        is_coded = "Transfer-Encoding" in headers
+        if self.status in (204, 304) or method == "HEAD":
+            # There is no body, but only reading it frees the connection; and where chunks are
+            # announced nevertheless they may follow.
+            if is_coded and method != "HEAD":
+                self.close()
+            elif self._body is None:
+                self._raw.read()
+            self._body = b""
+            return 0
+        if "Content-Encoding" in headers and headers["Content-Encoding"].lower() != "identity":
+            # A size, a range or a digest of other bytes than those stored would pass for theirs.
+            raise self.refused(f"is encoded as {headers['Content-Encoding']!r:.50}")
+        length = headers.get("Content-Length")
+        if is_coded:
+            coding = headers["Transfer-Encoding"]
+            # RFC 9112 section 6.1 and 6.3: other codings are not asked for, and who sends both
+            # fields may be two who do not agree where the answer ends.
+            if coding.lower() != "chunked" or length is not None:
+                raise self.refused(f"has an unclear end ({coding!r:.50}, length {length!r:.50})")
+            return None
+        size = size_of_field(length)
+        if size is None:
+            told = f"has no length ({length!r:.50})"
+            raise self.refused(f"{told}, so that nobody could tell whether it was cut short")
+        return size
+
+
+class BodyStream(io.RawIOBase):
+    """The body of an answer as a raw stream.
+
+    Args:
+        answer: is closed with this.
+        ahead: bytes of it that were read already.
+        limit: end after so many bytes.
+    """
+
+    def __init__(self, answer: Answer, ahead: bytes = b"", *, limit: int | None = None) -> None:
+        self._answer = answer
+        self._ahead = ahead
+        self._left = limit
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._ahead:
+            count = min(len(buffer), len(self._ahead))
+            buffer[:count] = self._ahead[:count]
+            self._ahead = self._ahead[count:]
+            return count
+        # Larger pieces are slower: their memory is mapped and zeroed anew for each.
+        wanted = min(len(buffer), _PIECE)
+        if self._left is not None:
+            wanted = min(wanted, self._left)
+        piece = self._answer.read1(wanted) if wanted else b""
+        if self._left is not None:
+            self._left -= len(piece)
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._answer.close()
+        super().close()
+
+
+def close_raw(raw: Any) -> None:
+    """Close the stream of a response, and give its connection back."""
+    for name in ("close", "release_conn"):
+        method = getattr(raw, name, None)  # an adapter of a user may have any stream
+        if method is not None:
+            method()
+
+
+def discard_raw(raw: Any) -> None:
+    """Read a body to its end, so that the connection can be used again; close it if it is long."""
+    try:
+        if raw is not None:
+            raw.read(_LITTLE)
+    except BROKEN:
+        pass
+    close_raw(raw)
+
+
+def size_of_field(value: str | None) -> int | None:
+    """Return the number in ``Content-Length``, None for what is none that could be meant."""
+    value = (value or "").strip(" \t")
+    if not (value.isascii() and value.isdigit() and len(value) <= 19):
+        return None
+    size = int(value)
+    return size if size < _MAX_SIZE else None
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what the innermost cause says: "Connection refused" rather than "Max retries"."""
+    reasons = [str(cause) for cause in causes(error) if str(cause)]
+    text = reasons[-1] if reasons else type(error).__name__
+    text = text.rstrip(".")
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield *error* and what it was made from, outermost first."""
+    seen: set[int] = set()
+    while isinstance(error, BaseException) and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        inner = getattr(error, "reason", None)
+        if not isinstance(inner, BaseException):
+            inner = next((arg for arg in error.args if isinstance(arg, BaseException)), None)
+        error = inner if inner is not None else error.__cause__

@@ -1,0 +1,114 @@
+"""One server as its service document describes it: its URLs, its abilities, requests to it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from kvstore.documents import JsonObject, parse_object
+from kvstore.errors import InvalidRequestError, TransportError, UnsupportedOperationError
+from kvstore.profiles.conditions import format_etag
+from kvstore.profiles.service import VALUE_PART, Service
+from kvstore.profiles.templates import Template
+from kvstore.transport.bodies import MAX_DOCUMENT, Answer, Upload
+from kvstore.transport.exchange import Exchange, Request
+from kvstore.writes import Condition
+
+#: Bytes that any network carries within the time for a small call.
+_SMALL = 1 << 16
+
+
+class Conversation:
+    """Builds requests for keys and sends them. Immutable and thread-safe.
+
+    Args:
+        exchange: how to send.
+        service: what the server is.
+        verify_digests: whether data is checked against the digests that the server announces.
+    """
+
+    def __init__(self, exchange: Exchange, service: Service, *, verify_digests: bool) -> None:
+        self.exchange = exchange
+        self.service = service
+        self.verify_digests = verify_digests
+        self._with_part = Template(service.url_format)
+        self._without_part = Template(service.url_format_no_part)
+
+    def has(self, capability: str) -> bool:
+        """Tell whether the server announces an extension."""
+        return capability in self.service.capabilities
+
+    def url(self, key: str, part: str | None) -> str:
+        """Return the URL of a part (data, metadata, permissions, value), or of the key."""
+        base = self.service.base
+        if part is None:
+            return self._without_part.expand(base=base, key=key)
+        name = VALUE_PART if part == VALUE_PART else self.service.parts[part]
+        return self._with_part.expand(base=base, key=key, part=name)
+
+    def ask(
+        self,
+        method: str,
+        key: str,
+        part: str | None,
+        *,
+        headers: dict[str, str] | None = None,
+        body: bytes | Upload | None = None,
+        expect: Collection[int] = (200,),
+        condition: Condition | None = None,
+        streaming: bool = False,
+    ) -> Answer:
+        """Send a request about *key*; see :class:`kvstore.transport.exchange.Exchange`."""
+        fields = headers or {}
+        if condition:
+            fields.update(self.condition_fields(condition))
+        return self.exchange(
+            Request(
+                method,
+                self.url(key, part),
+                key=key,
+                headers=fields,
+                body=body,
+                expect=expect,
+                streaming=streaming or (body is not None and not _is_small(body)),
+                conditional=bool(condition),
+            )
+        )
+
+    def document(self, key: str, part: str) -> JsonObject:
+        """Return the JSON object at a part of *key*.
+
+        Raises:
+            TransportError: the server sent something else.
+        """
+        answer = self.ask("GET", key, part, headers={"Accept": "application/json"})
+        body = answer.read(MAX_DOCUMENT)
+        try:
+            return parse_object(body, what=f"{part} of {key!a:.100}")
+        except InvalidRequestError as error:
+            raise TransportError(f"The server sent no {part}: {error.message}", key=key) from error
+
+    def condition_fields(self, condition: Condition) -> dict[str, str]:
+        """Return the header fields for *condition*.
+
+        Raises:
+            UnsupportedOperationError: the server does not announce that it honours conditions.
+        """
+        if not self.has("conditional"):
+            message = (
+                "This server does not announce conditional writes; one that ignored the "
+                "condition would lose an update."
+            )
+            raise UnsupportedOperationError(message)
+        fields: dict[str, Any] = {}
+        if condition.if_match is not None:
+            fields["If-Match"] = (
+                "*" if condition.if_match == "*" else format_etag(condition.if_match)
+            )
+        if condition.create_only:
+            fields["If-None-Match"] = "*"
+        return fields
+
+
+def _is_small(body: bytes | Upload) -> bool:
+    return isinstance(body, bytes) and len(body) <= _SMALL
