@@ -1,0 +1,161 @@
+"""Answers before they are sent: status, header fields and body, and those that tell of errors."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import BinaryIO, TypeAlias
+
+from kvstore.documents import dump_json
+from kvstore.errors import (
+    AuthenticationError,
+    InvalidRequestError,
+    RangeError,
+    UnavailableError,
+    UnsupportedOperationError,
+)
+from kvstore.profiles.conditions import format_etag, format_http_date
+from kvstore.profiles.problems import MEDIA_TYPE, problem_of
+from kvstore.values import DEFAULT_MIMETYPE, Record, check_mimetype
+
+Field: TypeAlias = tuple[bytes, bytes]
+
+#: Pages of others must not make a browser guess types, nor show or embed what is stored here.
+NOSNIFF: Field = (b"x-content-type-options", b"nosniff")
+SAFE: tuple[Field, ...] = (
+    NOSNIFF,
+    (b"content-security-policy", b"default-src 'none'; sandbox"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+#: Caches may keep an answer, and ask before each use whether it still holds.
+REVALIDATE: Field = (b"cache-control", b"no-cache")
+NO_STORE: Field = (b"cache-control", b"no-store")
+CLOSE: Field = (b"connection", b"close")
+
+_ATTACHMENT: Field = (b"content-disposition", b"attachment")
+# Types in which no browser runs anything, so that they may be shown.
+_SHOWN = frozenset(
+    {
+        "application/json",
+        "image/avif",
+        "image/gif",
+        "image/jpeg",
+        "image/png",
+        "image/webp",
+        "text/csv",
+        "text/plain",
+    }
+)
+
+
+@dataclass(slots=True)
+class Reply:
+    """One answer. ``stream`` holds ``left`` more bytes behind ``body``."""
+
+    status: int
+    fields: list[Field]
+    body: bytes = b""
+    stream: BinaryIO | None = None
+    left: int = 0
+
+
+class Refusal(Exception):  # noqa: N818 - an answer, of which most are no error of the server
+    """Ends a request with a status that is no :class:`~kvstore.errors.StoreError`."""
+
+    def __init__(self, status: int, detail: str, fields: Iterable[Field] = ()) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.fields = tuple(fields)
+
+
+class NotAllowedError(UnsupportedOperationError):
+    """The method means nothing for this URL (HTTP 405)."""
+
+    def __init__(self, method: str, allow: str) -> None:
+        super().__init__(f"This URL has no {method:.20}, only {allow}.", status=405)
+        self.allow = allow
+
+
+@functools.lru_cache(maxsize=1024)
+def type_fields(mimetype: str) -> tuple[Field, ...]:
+    """The fields that say what data is, and keep a browser from running it."""
+    try:
+        check_mimetype(mimetype)
+    except InvalidRequestError:  # not everything in a store came through the contract
+        mimetype = DEFAULT_MIMETYPE
+    shown = mimetype.partition(";")[0].strip().lower() in _SHOWN
+    content_type = (b"content-type", mimetype.encode("ascii"))
+    return (content_type, *SAFE) if shown else (content_type, *SAFE, _ATTACHMENT)
+
+
+def key_fields(record: Record) -> list[Field]:
+    """The fields of every answer about a key: its revision, and when it was changed."""
+    found = [REVALIDATE]
+    etag = etag_field(record.revision)
+    if etag is not None:
+        found.append(etag)
+    if record.modified is not None:
+        found.append((b"last-modified", _http_date(math.floor(record.modified))))
+    return found
+
+
+def etag_field(revision: str | None) -> Field | None:
+    """The ``ETag`` of a revision; None for one that no tag can hold."""
+    if revision is None:
+        return None
+    try:
+        return (b"etag", format_etag(revision).encode("latin-1"))
+    except (InvalidRequestError, UnicodeEncodeError):
+        return None
+
+
+def length_field(length: int) -> Field:
+    """``Content-Length``."""
+    return (b"content-length", b"%d" % length)
+
+
+def json_reply(document: object, fields: Iterable[Field] = (), *, status: int = 200) -> Reply:
+    """A JSON document as an answer."""
+    body = dump_json(document)
+    own = [(b"content-type", b"application/json"), length_field(len(body)), *SAFE]
+    return Reply(status, [*own, *fields], body)
+
+
+def problem_reply(error: Exception) -> Reply:
+    """The answer that tells a client of *error*, as a problem document (RFC 9457)."""
+    fields: list[Field] = [(b"content-type", MEDIA_TYPE.encode()), NO_STORE, *SAFE]
+    if isinstance(error, Refusal):
+        status = error.status
+        document = blank_problem(status, error.detail)
+        fields += error.fields
+    else:
+        status, document = problem_of(error)
+    if isinstance(error, NotAllowedError):
+        fields.append((b"allow", error.allow.encode()))
+    elif isinstance(error, RangeError) and error.size is not None:
+        fields.append((b"content-range", b"bytes */%d" % error.size))
+    elif isinstance(error, UnavailableError):
+        fields.append((b"retry-after", b"%d" % math.ceil(error.retry_after or 1)))
+    elif isinstance(error, AuthenticationError):
+        fields.append((b"www-authenticate", b"Bearer"))
+    body = dump_json(document)
+    return Reply(status, [*fields, length_field(len(body))], body)
+
+
+def blank_problem(status: int, detail: str) -> dict[str, object]:
+    """The problem document of a status that says everything itself (RFC 9457 section 4.2.1)."""
+    return {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
+
+
+@functools.lru_cache(maxsize=4096)
+def _http_date(seconds: int) -> bytes:
+    return format_http_date(seconds).encode()

@@ -1,0 +1,247 @@
+"""The server as an ASGI application: which URL is answered by which handler."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import TypeAlias
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from kvstore.errors import InvalidRequestError
+from kvstore.keys import check_key
+from kvstore.profiles.service import PARTS, URL_FORMAT, URL_FORMAT_NO_PART, VALUE_PART
+from kvstore.profiles.templates import Template
+from kvstore.profiles.wire import SERVICE_PATH
+from kvstore.server.answers import NotAllowedError, Refusal, Reply, problem_reply
+from kvstore.server.exchange import Exchange
+from kvstore.server.handlers_data import delete_key, get_data, put_data
+from kvstore.server.handlers_documents import (
+    get_metadata,
+    get_permissions,
+    post_metadata,
+    post_permissions,
+    put_metadata,
+    put_permissions,
+)
+from kvstore.server.handlers_query import get_query
+from kvstore.server.handlers_service import capabilities, get_service
+from kvstore.server.handlers_value import get_value, put_value
+from kvstore.server.hosts import LOCAL, Hosts
+from kvstore.server.limits import Limits
+from kvstore.server.site import Site
+from kvstore.server.workers import Disconnected, Workers
+from kvstore.store import ReadOnlyStore
+
+KeyHandler: TypeAlias = Callable[[Site, Exchange, str], Awaitable[Reply]]
+Methods: TypeAlias = Mapping[str, KeyHandler]
+PathHandler: TypeAlias = Callable[[Exchange], Awaitable[Reply | None]]
+
+_log = logging.getLogger("kvstore.server")
+
+_PART_URL = Template(URL_FORMAT)
+_KEY_URL = Template(URL_FORMAT_NO_PART)
+_READS = ("GET", "HEAD")
+_PATH = re.compile(r"(?:/[A-Za-z0-9_~-]+)+")
+
+
+class KeyValueApp(Starlette):
+    """The ASGI application over one store; made by :func:`create_app`.
+
+    What is not a URL of the protocol goes to the routes of Starlette: ``app.mount`` and its kin
+    put other pages beside the store.
+    """
+
+    def __init__(self, site: Site, hosts: Hosts, base: str, query: str) -> None:
+        super().__init__(
+            exception_handlers={HTTPException: _unknown}, lifespan=_closing(site.workers)
+        )
+        self.router.redirect_slashes = False
+        self.site = site
+        self._hosts = hosts
+        self._base = base
+        self._parts = _parts_of(site)
+        self._paths: dict[str, PathHandler] = {
+            query: lambda exchange: get_query(site, exchange),
+            SERVICE_PATH: lambda exchange: get_service(site, exchange, base, query),
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; a failure before the answer has begun becomes a problem document."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        exchange: Exchange | None = None
+        try:
+            exchange = Exchange(scope, receive, send, self.site.limits)
+            reply = await self._answer(exchange, scope, receive, send)
+            if reply is not None:
+                await exchange.reply(reply, self.site.workers)
+        except Disconnected:
+            return
+        except Exception as error:  # noqa: BLE001 - every failure becomes an answer
+            await self._fail(exchange or _bare(scope, receive, send, self.site.limits), error)
+
+    async def _answer(
+        self, exchange: Exchange, scope: Scope, receive: Receive, send: Send
+    ) -> Reply | None:
+        self._hosts.check(exchange)
+        path = _raw_path(scope)
+        if path.startswith(f"{self._base}/"):
+            return await self._answer_key(exchange, path)
+        handler = self._paths.get(path)
+        if handler is None:
+            await super().__call__(scope, receive, exchange.tracked)
+            return None
+        if exchange.method == "OPTIONS":
+            return _options(_READS)
+        if exchange.method not in _READS:
+            raise NotAllowedError(exchange.method, _allow(_READS))
+        reply = await handler(exchange)
+        if reply is None:
+            await exchange.end()
+        return reply
+
+    async def _answer_key(self, exchange: Exchange, path: str) -> Reply:
+        if exchange.method == "DELETE" and self.site.is_writable:
+            key = (_KEY_URL.match(path, base=self._base) or {}).get("key", "")
+            return await delete_key(self.site, exchange, check_key(key))
+        found = _PART_URL.match(path, base=self._base)
+        methods = self._parts.get(found["part"]) if found is not None else None
+        if methods is None or found is None:
+            return self._answer_whole_key(exchange, is_part=found is not None)
+        if exchange.method == "OPTIONS":
+            return _options(methods)
+        handler = methods.get(exchange.method)
+        if handler is None:
+            raise NotAllowedError(exchange.method, _allow(methods))
+        return await handler(self.site, exchange, check_key(found["key"]))
+
+    def _answer_whole_key(self, exchange: Exchange, *, is_part: bool) -> Reply:
+        """``{base}/{key}``: a key as a whole can only be deleted."""
+        methods = ("DELETE",) if self.site.is_writable else ()
+        if exchange.method == "OPTIONS":
+            return _options(methods)
+        if is_part or not methods:
+            known = ", ".join(self._parts)
+            raise Refusal(404, f"A key has no such part; there are {known}.")
+        raise NotAllowedError(exchange.method, _allow(methods))
+
+    async def _fail(self, exchange: Exchange, error: Exception) -> None:
+        reply = problem_reply(error)
+        is_ours = reply.status >= 500 and not isinstance(error, NotImplementedError)
+        if is_ours or exchange.started:
+            _log.error("%s %r failed", exchange.method, exchange.scope["path"], exc_info=error)
+        if exchange.started:
+            # Ending it would tell the client that it has all. This makes the server hang up.
+            raise ConnectionAbortedError("The answer could not be brought to its end.") from None
+        if exchange.etag is not None:
+            reply.fields.append(exchange.etag)
+        with contextlib.suppress(Disconnected):
+            await exchange.reply(reply, self.site.workers)
+
+
+def create_app(
+    store: ReadOnlyStore,
+    *,
+    limits: Limits | None = None,
+    hosts: Iterable[str] | None = None,
+    base: str = "/keys",
+    query: str = "/query",
+) -> KeyValueApp:
+    """Return the ASGI application that serves *store*, which is connected by then.
+
+    There is no access control: whoever reaches the server does what the store's user may do.
+
+    Args:
+        limits: bounds on requests; the default ones if None. Those on headers, connections and
+            keep-alive are held by :func:`kvstore.server.serve`, not by the application.
+        hosts: names that the server answers to, with any port or as ``name:port``; ``"*"`` is
+            every name. None is ``localhost``, ``127.0.0.1`` and ``[::1]``.
+        base: path above the keys.
+        query: path of queries.
+
+    Raises:
+        InvalidRequestError: a path or a host name that is none.
+    """
+    for path in (base, query):
+        _check_path(path)
+    if query == base or query.startswith(f"{base}/"):
+        raise InvalidRequestError(f"The query path {query!r:.100} would be that of a key.")
+    limits = Limits() if limits is None else limits
+    site = Site(store, limits, Workers(limits), store.info())
+    return KeyValueApp(site, Hosts(LOCAL if hosts is None else hosts), base, query)
+
+
+def _parts_of(site: Site) -> dict[str, Methods]:
+    """Which methods each part has, as far as the store can be written and has permissions."""
+    parts: dict[str, Methods] = {
+        PARTS["data"]: {"GET": get_data, "PUT": put_data},
+        PARTS["metadata"]: {"GET": get_metadata, "PUT": put_metadata, "POST": post_metadata},
+    }
+    if site.is_authorizing:
+        parts[PARTS["permissions"]] = {
+            "GET": get_permissions,
+            "PUT": put_permissions,
+            "POST": post_permissions,
+        }
+    if "value" in capabilities(site.info):
+        parts[VALUE_PART] = {"GET": get_value, "PUT": put_value}
+    return {part: _methods(site, methods) for part, methods in parts.items()}
+
+
+def _methods(site: Site, methods: Methods) -> Methods:
+    served = {"GET": methods["GET"], "HEAD": methods["GET"]}
+    return {**served, **methods} if site.is_writable else served
+
+
+def _allow(methods: Iterable[str]) -> str:
+    return ", ".join([*methods, "OPTIONS"])
+
+
+def _options(methods: Iterable[str]) -> Reply:
+    return Reply(204, [(b"allow", _allow(methods).encode())])
+
+
+def _raw_path(scope: Scope) -> str:
+    # Decoded paths cannot tell `%2F` in a key from the `/` before the part.
+    raw: bytes = scope["raw_path"]
+    root: str = scope.get("root_path", "")
+    return raw.decode("latin-1").removeprefix(root)
+
+
+def _check_path(path: str) -> None:
+    if not isinstance(path, str) or not _PATH.fullmatch(path):
+        raise InvalidRequestError(f"A path is '/' and a name, such as '/keys', not {path!r:.100}.")
+
+
+def _closing(
+    workers: Workers,
+) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        workers.close()
+
+    return lifespan
+
+
+def _bare(scope: Scope, receive: Receive, send: Send, limits: Limits) -> Exchange:
+    """An exchange to refuse a request whose header cannot even be read."""
+    headers = [field for field in scope["headers"] if field[0] != b"content-length"]
+    exchange = Exchange({**scope, "headers": headers}, receive, send, limits)
+    exchange.body.complete = False
+    return exchange
+
+
+async def _unknown(_request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    reply = problem_reply(Refusal(status, "There is nothing at this URL."))
+    headers = {name.decode(): value.decode() for name, value in reply.fields}
+    return Response(reply.body, status, headers)

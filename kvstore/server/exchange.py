@@ -1,0 +1,161 @@
+"""One request and its answer: the header fields asked for, and the order of sending."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import BinaryIO
+
+from starlette.types import Message, Receive, Scope, Send
+
+from kvstore.errors import InvalidRequestError
+from kvstore.server.answers import CLOSE, Field, Reply
+from kvstore.server.bodies import PIECE, Body, parse_length
+from kvstore.server.limits import Limits
+from kvstore.server.workers import Disconnected, Workers
+
+
+class Exchange:
+    """What handlers see of ASGI. Lives on the event loop; threads may read its fields.
+
+    Raises:
+        InvalidRequestError: a header field about the body is malformed.
+    """
+
+    __slots__ = (
+        "_fields",
+        "_receive",
+        "_send",
+        "body",
+        "etag",
+        "gone",
+        "method",
+        "scope",
+        "started",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, limits: Limits) -> None:
+        self.scope = scope
+        self.method: str = scope["method"]
+        self._receive = receive
+        self._send = send
+        fields: dict[bytes, list[bytes]] = {}
+        for name, value in scope["headers"]:
+            fields.setdefault(name, []).append(value)
+        self._fields = fields
+        #: Whether the header of the answer is on its way.
+        self.started = False
+        #: Whether the client has gone.
+        self.gone = False
+        #: The ``ETag`` that goes with a refusal, where the key was looked up before.
+        self.etag: Field | None = None
+        self.body = Body(
+            receive,
+            limits,
+            length=parse_length(self.lines(b"content-length")),
+            chunked=b"transfer-encoding" in fields,
+            expects=fields.get(b"expect", [b""])[0].lower() == b"100-continue",
+        )
+
+    @property
+    def is_head(self) -> bool:
+        """Whether only the header is asked for."""
+        return self.method == "HEAD"
+
+    def has(self, *names: bytes) -> bool:
+        """Whether the request has one of these fields."""
+        return not self._fields.keys().isdisjoint(names)
+
+    def lines(self, name: bytes) -> list[str]:
+        """The values of the lines of a field, in their order."""
+        return [value.decode("latin-1") for value in self._fields.get(name, ())]
+
+    def single(self, name: bytes) -> str | None:
+        """The value of a field that may come once.
+
+        Raises:
+            InvalidRequestError: it comes twice; which of the two counts is a matter of taste.
+        """
+        lines = self.lines(name)
+        if len(lines) > 1:
+            raise InvalidRequestError(f"The header field {name.decode()} comes {len(lines)} times.")
+        return lines[0] if lines else None
+
+    async def tracked(self, message: Message) -> None:
+        """ASGI's ``send``, for applications that do not answer through this exchange."""
+        self.started = True
+        await self._send(message)
+
+    async def begin(self, status: int, fields: list[Field]) -> None:
+        """Send the header of the answer."""
+        self.started = True
+        if not self.body.complete:
+            fields = [*fields, CLOSE]
+        await self._send({"type": "http.response.start", "status": status, "headers": fields})
+
+    async def write(self, piece: bytes) -> None:
+        """Send a part of the answer's body, when the client takes it.
+
+        Raises:
+            Disconnected: it has gone.
+        """
+        if self.gone:
+            raise Disconnected
+        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def end(self, piece: bytes = b"") -> None:
+        """Send the last part of the answer's body."""
+        if not self.body.complete:
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+            await self.body.drain()
+            piece = b""
+        await self._send({"type": "http.response.body", "body": piece})
+
+    async def reply(self, reply: Reply, workers: Workers) -> None:
+        """Send a whole answer, with its stream read 1 MiB at a time.
+
+        Raises:
+            Disconnected: the client went away before the end.
+            Exception: what the stream raises; the answer must not be ended then.
+        """
+        if reply.stream is None:
+            await self.begin(reply.status, reply.fields)
+            await self.end(b"" if self.is_head else reply.body)
+            return
+        try:
+            async with self.watched():
+                await self.begin(reply.status, reply.fields)
+                await self.write(reply.body)
+                await self._pump(reply.stream, reply.left, workers)
+        finally:
+            await workers.run(reply.stream.close)
+        await self.end()
+
+    async def _pump(self, stream: BinaryIO, left: int, workers: Workers) -> None:
+        while left:
+            piece = await workers.run(stream.read, min(left, PIECE))
+            if not piece:
+                raise EOFError(f"The data ended {left} bytes before its announced size.")
+            left -= len(piece)
+            await self.write(piece)
+
+    @contextlib.asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Take note when the client goes away, while a long answer is sent."""
+        watcher = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            watcher.cancel()
+
+    async def _watch(self) -> None:
+        # Sending to a client that has gone is no error in ASGI; only receiving tells.
+        while True:
+            message: Message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self.gone = True
+                return
+            if message.get("more_body", False):
+                return  # an unread body: reading it here would let a client send for ever
+            self.body.complete = True

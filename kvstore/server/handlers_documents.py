@@ -1,0 +1,115 @@
+"""``{key}/metadata`` and ``{key}/auth``: what is known of a key, as JSON documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kvstore.documents import JsonObject, parse_object
+from kvstore.errors import InvalidMetadataError, InvalidPermissionsError, InvalidRequestError
+from kvstore.server.answers import Reply, json_reply, key_fields
+from kvstore.server.exchange import Exchange
+from kvstore.server.preconditions import Guard, guard_write, judge_read
+from kvstore.server.reading import not_modified
+from kvstore.server.site import Site
+from kvstore.server.uploads import check_upload, stored_reply, verified
+from kvstore.values import Record, permissions_document
+
+
+async def get_metadata(site: Site, exchange: Exchange, key: str) -> Reply:
+    """Answer GET and HEAD: 200, 304, 412."""
+    return await site.workers.run(_read, site, exchange, key, lambda record: record.metadata)
+
+
+async def put_metadata(site: Site, exchange: Exchange, key: str) -> Reply:
+    """Answer PUT: 201, or 204 where the key existed. A new key gets empty data."""
+    store = site.writer
+
+    def write(document: JsonObject, guard: Guard) -> str | None:
+        return store.set_metadata(
+            key,
+            document,
+            if_match=guard.condition.if_match,
+            if_none_match="*" if guard.condition.create_only else None,
+        )
+
+    return await _change(site, exchange, key, InvalidMetadataError, write, find=site.find)
+
+
+async def post_metadata(site: Site, exchange: Exchange, key: str) -> Reply:
+    """Answer POST: 204; the fields given are changed, the others stay."""
+    store = site.writer
+
+    def write(document: JsonObject, guard: Guard) -> str | None:
+        return store.update_metadata(key, document, if_match=guard.condition.if_match)
+
+    return await _change(site, exchange, key, InvalidMetadataError, write, find=site.record)
+
+
+async def get_permissions(site: Site, exchange: Exchange, key: str) -> Reply:
+    """Answer GET and HEAD: 200, 304, 412; 403 to who is no owner."""
+    store = site.authorizer
+
+    def show(record: Record) -> Any:
+        return permissions_document(store.get_permissions(record.key))
+
+    return await site.workers.run(_read, site, exchange, key, show)
+
+
+async def put_permissions(site: Site, exchange: Exchange, key: str) -> Reply:
+    """Answer PUT: 204."""
+    store = site.authorizer
+
+    def write(document: JsonObject, guard: Guard) -> str | None:
+        return store.set_permissions(key, document, if_match=guard.condition.if_match)
+
+    return await _change(site, exchange, key, InvalidPermissionsError, write, find=site.record)
+
+
+async def post_permissions(site: Site, exchange: Exchange, key: str) -> Reply:
+    """Answer POST: 204; tags are added to those that are there."""
+    store = site.authorizer
+
+    def write(document: JsonObject, guard: Guard) -> str | None:
+        return store.update_permissions(key, document, if_match=guard.condition.if_match)
+
+    return await _change(site, exchange, key, InvalidPermissionsError, write, find=site.record)
+
+
+def _read(site: Site, exchange: Exchange, key: str, show: Callable[[Record], Any]) -> Reply:
+    record = site.record(key)
+    if judge_read(exchange, record):
+        return not_modified(record)
+    return json_reply(show(record), key_fields(record))
+
+
+async def _change(
+    site: Site,
+    exchange: Exchange,
+    key: str,
+    invalid: type[InvalidMetadataError | InvalidPermissionsError],
+    write: Callable[[JsonObject, Guard], str | None],
+    *,
+    find: Callable[[str], Record | None],
+) -> Reply:
+    _ = site.writer
+    check = check_upload(exchange, site.limits.metadata)
+
+    def guarded() -> tuple[Record | None, Guard]:
+        before = find(key)
+        return before, guard_write(site, exchange, key, before)
+
+    def change(body: bytes) -> Reply:
+        before, guard = guarded()
+        verified(body, check, key)
+        try:
+            document = parse_object(body)
+        except InvalidRequestError as error:
+            raise invalid(error.message, key=key) from None
+        with guard.held():
+            revision = write(document, guard)
+        return stored_reply(site, key, revision, before, has_data=False)
+
+    if not exchange.body.is_small:  # it may be worth refusing before it comes
+        await site.workers.run(guarded)
+    return await site.workers.run(change, await exchange.body.gather())

@@ -1,0 +1,176 @@
+"""The query URL: keys as lines of text, records as lines of JSON, or their number."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from dataclasses import replace
+from itertools import chain
+from typing import Any, cast
+
+from kvstore.errors import InvalidRequestError
+from kvstore.profiles import wire
+from kvstore.query import trim
+from kvstore.server.answers import NO_STORE, SAFE, Field, Reply, json_reply, length_field
+from kvstore.server.bodies import PIECE
+from kvstore.server.exchange import Exchange
+from kvstore.server.parameters import Asked, parse_parameters
+from kvstore.server.site import Site
+from kvstore.server.workers import begin_on, result_of
+from kvstore.values import Record
+
+#: Bytes of lines that are sent at a time.
+_BATCH = 1 << 16
+#: Bytes of an answer that are kept in memory until its header can be told.
+_SPOOL = 1 << 20
+
+_VARY: Field = (b"vary", b"accept")
+_RECORDS: Field = (b"content-type", wire.RECORDS_TYPE.encode())
+_TEXT: Field = (b"content-type", b"text/plain; charset=utf-8")
+
+
+async def get_query(site: Site, exchange: Exchange) -> Reply | None:
+    """Answer GET and HEAD. None: the answer has been sent up to its end, which is to follow."""
+    asked = parse_parameters(exchange.scope["query_string"])
+    if asked.is_count:
+        count = await site.workers.run(site.count, asked.query)
+        return json_reply({"count": count}, [NO_STORE])
+    if not _wants_records(exchange):
+        return await site.workers.run_long(_keys, site, asked)
+    if asked.query.limit is not None:
+        return await site.workers.run_long(_page, site, asked)
+    return await _stream(site, exchange, asked)
+
+
+def _wants_records(exchange: Exchange) -> bool:
+    for offer in ",".join(exchange.lines(b"accept")).split(","):
+        media_type, *parameters = (part.strip().lower() for part in offer.split(";"))
+        if media_type == wire.RECORDS_TYPE:
+            return not any(part in ("q=0", "q=0.0", "q=0.00", "q=0.000") for part in parameters)
+    return False
+
+
+def _keys(site: Site, asked: Asked) -> Reply:
+    """The answer that clients without extensions know: its header tells how many are left out."""
+    omitted = 0
+    found, links = _found(site, asked, site.keys)
+
+    def lines() -> Iterator[bytes]:
+        nonlocal omitted
+        for record in found:
+            if "\n" in record.key or "\r" in record.key:
+                omitted += 1
+            else:
+                yield record.key.encode() + b"\n"
+
+    reply = _spooled([_TEXT], lines())
+    reply.fields += [*links, (b"x-keys-omitted", b"%d" % omitted)]
+    return reply
+
+
+def _page(site: Site, asked: Asked) -> Reply:
+    """One page of records; a header field says where the next one is."""
+    found, links = _found(site, asked, site.records)
+    reply = _spooled([_RECORDS], (_line(asked, record) for record in found))
+    reply.fields += links
+    return reply
+
+
+def _found(
+    site: Site, asked: Asked, find: Callable[..., Iterator[Record]]
+) -> tuple[Iterator[Record], list[Field]]:
+    """What to list, and the ``Link`` to the next page, which is there once all was taken."""
+    if asked.query.limit is None:
+        return find(asked.query), []
+    links: list[Field] = []
+    limit = min(asked.query.limit, site.limits.page)
+    more = find(replace(asked.query, limit=limit + 1)) if limit else iter(())
+
+    def page() -> Iterator[Record]:
+        last: Record | None = None
+        for number, record in enumerate(more):
+            if number == limit and last is not None:
+                links.append(_link(site, asked, asked.query.cursor(last)))
+                return
+            yield record
+            last = record
+
+    return page(), links
+
+
+def _link(site: Site, asked: Asked, cursor: str) -> Field:
+    url = asked.next_page(cursor)
+    if len(url) > site.limits.target - 1024:  # as much as the rest of the URL may have
+        order = asked.query.order_by
+        message = (
+            f"There is no next page in the order of {order!r:.100}: its URL would be too long."
+        )
+        raise InvalidRequestError(message)
+    return (b"link", f'<{url}>; rel="next"'.encode())
+
+
+def _spooled(fields: list[Field], lines: Iterable[bytes]) -> Reply:
+    """An answer whose lines are kept on disk, if they are many, until their size is known."""
+    spool = tempfile.SpooledTemporaryFile(_SPOOL)  # noqa: SIM115 - closed after it was sent
+    try:
+        for line in lines:
+            spool.write(line)
+        size = spool.tell()
+        spool.seek(0)
+        body = spool.read(PIECE)
+    except BaseException:
+        spool.close()
+        raise
+    fields = [*fields, *SAFE, NO_STORE, _VARY, length_field(size)]
+    if len(body) == size:
+        spool.close()
+        return Reply(200, fields, body)
+    return Reply(200, fields, body, cast(Any, spool), size - len(body))
+
+
+async def _stream(site: Site, exchange: Exchange, asked: Asked) -> Reply | None:
+    """All records, as they are found. The store's iterator stays in one thread."""
+    loop = asyncio.get_running_loop()
+
+    def wait(coroutine: Coroutine[Any, Any, None]) -> None:
+        result_of(begin_on(loop, coroutine), loop)
+
+    def send() -> Reply | None:
+        records = site.records(asked.query)
+        try:
+            batches = _batches(_line(asked, record) for record in records)
+            first = next(batches, b"")  # may be an error, which is told only now
+            second = None if exchange.is_head else next(batches, None)
+            fields = [_RECORDS, *SAFE, NO_STORE, _VARY]
+            if second is None and not exchange.is_head:
+                return Reply(200, [*fields, length_field(len(first))], first)
+            wait(exchange.begin(200, fields))
+            if second is not None:
+                for batch in chain((first, second), batches):
+                    wait(exchange.write(batch))
+            return None
+        finally:
+            close = getattr(records, "close", None)
+            if close is not None:
+                close()
+
+    async with exchange.watched():
+        return await site.workers.run_long(send)
+
+
+def _batches(lines: Iterable[bytes]) -> Iterator[bytes]:
+    batch = bytearray()
+    for line in lines:
+        batch += line
+        if len(batch) >= _BATCH:
+            yield bytes(batch)
+            batch.clear()
+    if batch:
+        yield bytes(batch)
+
+
+def _line(asked: Asked, record: Record) -> bytes:
+    if asked.select is not None:
+        record = replace(record, metadata=trim(record.metadata, asked.select))
+    return wire.record_line(record) + b"\n"

@@ -1,0 +1,75 @@
+"""``/.well-known/kvstore``: what a client must know of this server, and what it can do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kvstore.documents import JsonObject
+from kvstore.keys import MAX_KEY_BYTES
+from kvstore.profiles.service import PARTS, URL_FORMAT, URL_FORMAT_NO_PART
+from kvstore.server.answers import REVALIDATE, Reply, json_reply
+from kvstore.server.exchange import Exchange
+from kvstore.server.site import Site
+from kvstore.values import PUBLIC
+from kvstore.version import __version__
+
+PROTOCOL = 1
+
+
+async def get_service(site: Site, _exchange: Exchange, base: str, query: str) -> Reply:
+    """Answer GET and HEAD of the service document."""
+    document = await site.workers.run(service_document, site, base, query)
+    return json_reply(document, [REVALIDATE])
+
+
+def service_document(site: Site, base: str, query: str) -> JsonObject:
+    """What ``schemas/service.schema.json`` describes.
+
+    Args:
+        base, query: paths of keys and queries. They are told relative to the document, which is
+            one level down, so that they hold behind a proxy that moves the server to a folder.
+    """
+    limits = site.limits
+    return {
+        "protocol": PROTOCOL,
+        "server": {"name": "kvstore", "version": __version__},
+        "profile": {
+            "base": f"..{base}",
+            "query": f"..{query}",
+            "url_format": URL_FORMAT,
+            "url_format_no_part": URL_FORMAT_NO_PART,
+            "parts": _parts(site),
+        },
+        "capabilities": capabilities(site.info),
+        "store": site.store.info(),
+        "limits": {
+            "key": MAX_KEY_BYTES,
+            "metadata": limits.metadata,
+            "data": limits.data,
+            "page": limits.page,
+        },
+        "user": _user(site),
+    }
+
+
+def capabilities(info: dict[str, Any]) -> list[str]:
+    """The extensions that a store with this ``info()`` allows."""
+    allowed = {
+        "value": info.get("atomic_set", False),
+        "conditional": info.get("conditional", False),
+        "digest": info.get("digests", False),
+        "records": True,
+    }
+    return [name for name, is_allowed in allowed.items() if is_allowed]
+
+
+def _parts(site: Site) -> dict[str, str]:
+    parts = dict(PARTS)
+    if not site.is_authorizing:
+        del parts["permissions"]
+    return parts
+
+
+def _user(site: Site) -> JsonObject:
+    tag = site.user_tag()
+    return {"tag": tag, "tags": sorted({tag, PUBLIC})}

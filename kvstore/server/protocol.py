@@ -1,0 +1,242 @@
+"""HTTP/1.1 on a connection: uvicorn's protocol, with bounds that it has not.
+
+A header block is bounded while it comes, not once it is all in memory; a request that is refused
+before the application sees it gets a problem document, and the time to read it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from kvstore.documents import dump_json
+from kvstore.profiles.problems import MEDIA_TYPE
+from kvstore.server.answers import CLOSE, NO_STORE, NOSNIFF, Field, blank_problem, length_field
+from kvstore.server.limits import Limits
+
+
+class _Refused(Exception):  # noqa: N818 - thrown through the parser, to stop it
+    """The request is answered already."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection. Lives on the event loop."""
+
+    limits: ClassVar[Limits] = Limits()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._in_head = False
+        self._head_lines = 0
+        self._head_bytes = 0
+        #: Bytes since the last one of a body, or since the header began.
+        self._quiet_bytes = 0
+        self._requests = 0
+        #: Whether the answers on their way are the last, so that what still comes is ignored.
+        self._ended = False
+        #: Bytes still to be thrown away after a refusal; None while there was none.
+        self._discard: int | None = None
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+
+    # -- the connection --------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._head_timer, self._write_timer):
+            if timer is not None:
+                timer.cancel()
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._ended:
+            return
+        if self._discard is not None:
+            self._discard -= len(data)
+            if self._discard <= 0:
+                self.transport.close()
+            return
+        self._unset_keepalive_if_required()
+        self._quiet_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except _REFUSED:
+            if self._discard is None and not self._ended and not self.transport.is_closing():
+                self._refuse(400, "That is no HTTP/1.1 request.")
+            return
+        except httptools.HttpParserUpgrade:
+            return  # answered as if nothing had been asked for; see on_headers_complete
+        if self._quiet_bytes > self._most_quiet():
+            self._refuse(431, "The header, or what frames the body, is too long.")
+            return
+        if self._in_head or self.cycle is None or self.cycle.response_complete:
+            self._await_head()
+
+    def eof_received(self) -> None:
+        if self._discard is not None:
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_writing(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    # -- what the parser finds -------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._requests >= self.limits.requests:
+            self._ended = True  # the last answer says that the connection will be closed
+            raise _Refused
+        super().on_message_begin()
+        self._in_head = True
+        self._head_lines = self._head_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > self.limits.target:
+            self._refuse(414, f"The target of a request has at most {self.limits.target} bytes.")
+            raise _Refused
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_lines += 1
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_lines > self.limits.header_lines:
+            self._refuse(431, f"A request has at most {self.limits.header_lines} header lines.")
+            raise _Refused
+        if self._head_bytes > self.limits.header_bytes:
+            self._refuse(431, f"The header has at most {self.limits.header_bytes} bytes.")
+            raise _Refused
+        # Fields behind a body must not pass for fields of the header (RFC 9110 section 6.5.1).
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._quiet_bytes = 0
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+        upgrade = self.parser.should_upgrade()
+        self._check_message(upgrade=upgrade)
+        self._requests += 1
+        if len(self.connections) > self.limits.connections:
+            self.app = _unavailable
+        super().on_headers_complete()
+        if upgrade or self._requests >= self.limits.requests:
+            self.cycle.keep_alive = False
+        if upgrade:
+            self.cycle.more_body = False
+
+    def on_body(self, body: bytes) -> None:
+        self._quiet_bytes = 0
+        super().on_body(body)
+
+    # -- refusing --------------------------------------------------------------------------
+
+    def _check_message(self, *, upgrade: bool) -> None:
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            self._refuse(505, "This server speaks HTTP/1.1.")
+            raise _Refused
+        # The parser takes what follows for the other protocol: the body would be lost unseen.
+        if upgrade and any(name in _FRAMING for name, _ in self.headers):
+            self._refuse(400, "A request that has a body cannot ask for another protocol.")
+            raise _Refused
+
+    def _refuse(self, status: int, detail: str) -> None:
+        """Answer in the application's place and end the connection, gently if that is possible."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.keep_alive = False
+            if not cycle.more_body:  # the fault is in what follows a request that is sound
+                self._ended = True
+                return
+            if cycle.response_started or self.pipeline:
+                # An answer is on its way, and ours would end up within it.
+                self.transport.close()
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._discard = self.limits.drain_bytes
+        self._in_head = False
+        self.transport.write(_answer(status, detail, self.server_state.default_headers))
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._arm_head_timer(self.limits.drain_time)
+
+    def _most_quiet(self) -> int:
+        return self.limits.header_bytes + self.limits.target
+
+    # -- clocks ----------------------------------------------------------------------------
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            self._arm_head_timer(self.limits.header_time)
+
+    def _arm_head_timer(self, seconds: float) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        self._head_timer = self.loop.call_later(seconds, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self._discard is not None or not self._in_head:
+            if self._discard is not None or self.cycle is None or self.cycle.response_complete:
+                self.transport.close()
+        elif self.cycle is not None and not self.cycle.response_complete:
+            self._await_head()  # it has time until the answer before it is sent
+        else:
+            self._refuse(408, f"The header took over {self.limits.header_time:g} seconds.")
+
+    def _watch_writing(self, size: int) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+        self._write_timer = self.loop.call_later(self.limits.idle_time, self._writing_is_late, size)
+
+    def _writing_is_late(self, before: int) -> None:
+        self._write_timer = None
+        now = self.transport.get_write_buffer_size()
+        if before - now < self.limits.rate * self.limits.idle_time:
+            self.transport.abort()  # hardly anybody reads; what is buffered would stay for ever
+        else:
+            self._watch_writing(now)
+
+
+def protocol_class(limits: Limits) -> type[BoundedProtocol]:
+    """The protocol with these limits; uvicorn takes a class, not an object."""
+    return type("BoundedProtocol", (BoundedProtocol,), {"limits": limits})
+
+
+_FRAMING = (b"content-length", b"transfer-encoding")
+_REFUSED = (httptools.HttpParserError, _Refused)
+
+
+async def _unavailable(_scope: Any, _receive: Any, send: Any) -> None:
+    fields, body = _problem(503, "Too many connections are open; try again a little later.")
+    fields.append((b"retry-after", b"1"))
+    await send({"type": "http.response.start", "status": 503, "headers": fields})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _problem(status: int, detail: str) -> tuple[list[Field], bytes]:
+    body = dump_json(blank_problem(status, detail))
+    content_type = (b"content-type", MEDIA_TYPE.encode())
+    return [content_type, length_field(len(body)), NOSNIFF, NO_STORE, CLOSE], body
+
+
+def _answer(status: int, detail: str, default: list[Field]) -> bytes:
+    fields, body = _problem(status, detail)
+    lines = [b"%s: %s\r\n" % field for field in [*default, *fields]]
+    return b"".join([STATUS_LINE[status], *lines, b"\r\n", body])

@@ -1,0 +1,121 @@
+"""What handlers share: the store, its abilities, the limits and the threads.
+
+Here is also everything that the server asks of a store beyond its public methods, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from kvstore.documents import JsonObject
+from kvstore.errors import KeyNotFoundError, UnsupportedOperationError
+from kvstore.query import Query
+from kvstore.server.limits import Limits
+from kvstore.server.workers import Workers
+from kvstore.store import AuthorizingStore, ReadOnlyStore, Store
+from kvstore.streams import Source
+from kvstore.values import PUBLIC, Permissions, Record
+from kvstore.writes import Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One store on the wire. Its methods block, and are called in worker threads."""
+
+    store: ReadOnlyStore
+    limits: Limits
+    workers: Workers
+    #: What the store said of itself when the server was made.
+    info: dict[str, Any]
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the store takes writes."""
+        return isinstance(self.store, Store) and not self.info.get("readonly", False)
+
+    @property
+    def is_authorizing(self) -> bool:
+        """Whether the store has permissions."""
+        return isinstance(self.store, AuthorizingStore) and bool(self.info.get("authorizing"))
+
+    @property
+    def writer(self) -> Store:
+        """The store, to write to it.
+
+        Raises:
+            UnsupportedOperationError: it can only be read.
+        """
+        if not isinstance(self.store, Store) or not self.is_writable:
+            raise UnsupportedOperationError("This store can only be read.")
+        return self.store
+
+    @property
+    def authorizer(self) -> AuthorizingStore:
+        """The store, to read and change permissions.
+
+        Raises:
+            UnsupportedOperationError: it has none.
+        """
+        if not isinstance(self.store, AuthorizingStore) or not self.is_authorizing:
+            raise UnsupportedOperationError("This store has no permissions.")
+        return self.store
+
+    def user_tag(self) -> str:
+        """The tag of whoever uses the store through this server."""
+        return self.store.user_tag() if isinstance(self.store, AuthorizingStore) else PUBLIC
+
+    def record(self, key: str) -> Record:
+        """The facts about a key.
+
+        Raises:
+            KeyNotFoundError: no such key.
+        """
+        value = self.store.get(key)
+        value.close()
+        return value.record
+
+    def find(self, key: str) -> Record | None:
+        """The facts about a key, None if there is no such key."""
+        try:
+            return self.record(key)
+        except KeyNotFoundError:
+            return None
+
+    # -- what the public methods cannot do --------------------------------------------------
+
+    def records(self, query: Query) -> Iterator[Record]:
+        """What a query finds, with all facts: ``query`` gives only keys and metadata."""
+        return self.store._query(query)
+
+    def keys(self, query: Query) -> Iterator[Record]:
+        """As :meth:`records`, of which only the keys and the place in the order are needed."""
+        return self.store._query_keys(query)
+
+    def count(self, query: Query) -> int:
+        """How many keys a query finds; ``count`` cannot name fields such as ``prefix``."""
+        return self.store._count(query)
+
+    def put(
+        self,
+        key: str,
+        data: bytes | Iterable[bytes],
+        *,
+        metadata: JsonObject | None,
+        permissions: Permissions | None,
+        mimetype: str | None,
+        condition: Condition,
+    ) -> str | None:
+        """Change data, metadata and permissions in one step: ``set`` has no permissions.
+
+        What is None stays as it is, and the data is of unknown type then.
+        """
+        return self.writer._change(
+            key,
+            data=Source(data),
+            metadata=metadata,
+            permissions=permissions,
+            mimetype=mimetype,
+            condition=condition,
+        )

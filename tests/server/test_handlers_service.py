@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from typing import Any, ClassVar
+from urllib.parse import urljoin
+
+import pytest
+import requests
+
+from kvstore.documents import check_document
+from kvstore.profiles.service import Service
+from kvstore.server import Limits, serve_background
+from kvstore.server.handlers_service import capabilities
+from kvstore.stores.memory import MemoryStore
+from kvstore.version import __version__
+
+
+def test_the_document_fits_its_schema(url: str, web: requests.Session) -> None:
+    answer = web.get(f"{url}/.well-known/kvstore")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == "application/json"
+    document = answer.json()
+    check_document(document, "service", what="service document")
+    assert document == {
+        "protocol": 1,
+        "server": {"name": "kvstore", "version": __version__},
+        "profile": {
+            "base": "../keys",
+            "query": "../query",
+            "url_format": "{base}/{key}/{part}",
+            "url_format_no_part": "{base}/{key}",
+            "parts": {"data": "data", "metadata": "metadata", "permissions": "auth"},
+        },
+        "capabilities": ["value", "conditional", "digest", "records"],
+        "store": MemoryStore().info(),
+        "limits": {"key": 1024, "metadata": 1 << 20, "data": 5 << 30, "page": 1000},
+        "user": {"tag": "alice", "tags": ["alice", "public"]},
+    }
+    head = web.head(f"{url}/.well-known/kvstore")
+    assert {**head.headers, "date": ""} == {**answer.headers, "date": ""}
+
+
+def test_its_urls_are_those_that_answer(
+    url: str, store: MemoryStore, web: requests.Session
+) -> None:
+    store.set_data("a", b"x")
+    address = f"{url}/.well-known/kvstore"
+    profile = web.get(address).json()["profile"]
+    assert urljoin(address, profile["query"]) == f"{url}/query"
+    assert urljoin(address, profile["base"]) == f"{url}/keys"
+    service = Service.of_document(web.get(address).json(), address)
+    assert (service.base, service.query) == (f"{url}/keys", f"{url}/query")
+    assert service.capabilities == {"value", "conditional", "digest", "records"}
+
+
+def test_it_tells_the_limits_in_force(web: requests.Session) -> None:
+    limits = Limits(metadata=5, data=6, page=7)
+    with serve_background(MemoryStore(), limits=limits) as url:
+        document = web.get(f"{url}/.well-known/kvstore").json()
+        assert document["limits"] == {"key": 1024, "metadata": 5, "data": 6, "page": 7}
+
+
+@pytest.mark.parametrize(
+    ("missing", "left"),
+    [
+        ("atomic_set", ["conditional", "digest", "records"]),
+        ("conditional", ["value", "digest", "records"]),
+        ("digests", ["value", "conditional", "records"]),
+    ],
+)
+def test_only_what_the_store_can_do_is_announced(missing: str, left: list[str]) -> None:
+    info = {"atomic_set": True, "conditional": True, "digests": True}
+    assert capabilities(info) == ["value", "conditional", "digest", "records"]
+    assert capabilities({**info, missing: False}) == left
+    assert capabilities({}) == ["records"]
+
+
+class OpenStore(MemoryStore):
+    capabilities: ClassVar[dict[str, Any]] = {**MemoryStore.capabilities, "authorizing": False}
+
+
+def test_a_store_without_permissions(web: requests.Session) -> None:
+    with serve_background(OpenStore()) as url:
+        document = web.get(f"{url}/.well-known/kvstore").json()
+        assert document["profile"]["parts"] == {"data": "data", "metadata": "metadata"}
