@@ -48,7 +48,7 @@ _log = logging.getLogger("kvstore.server")
 _PART_URL = Template(URL_FORMAT)
 _KEY_URL = Template(URL_FORMAT_NO_PART)
 _READS = ("GET", "HEAD")
-_PATH = re.compile(r"(?:/[A-Za-z0-9_~-]+)+")
+_PATH = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~-]+)+")
 
 
 class KeyValueApp(Starlette):
@@ -241,7 +241,10 @@ def _bare(scope: Scope, receive: Receive, send: Send, limits: Limits) -> Exchang
 
 
 async def _unknown(_request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    reply = problem_reply(Refusal(status, "There is nothing at this URL."))
+    """What the routes of Starlette refuse, in the words of this server."""
+    if not isinstance(error, HTTPException):
+        raise error
+    detail = "There is nothing at this URL." if error.status_code == 404 else error.detail
+    reply = problem_reply(Refusal(error.status_code, detail))
     headers = {name.decode(): value.decode() for name, value in reply.fields}
-    return Response(reply.body, status, headers)
+    return Response(reply.body, error.status_code, {**(error.headers or {}), **headers})

@@ -101,12 +101,11 @@ def _found(
 
 def _link(site: Site, asked: Asked, cursor: str) -> Field:
     url = asked.next_page(cursor)
-    if len(url) > site.limits.target - 1024:  # as much as the rest of the URL may have
-        order = asked.query.order_by
-        message = (
-            f"There is no next page in the order of {order!r:.100}: its URL would be too long."
+    if len(url) > site.limits.target * 7 // 8:  # the path and what stands before it need some room
+        raise InvalidRequestError(
+            "The URL of the next page would be too long: it holds the place in the order, here "
+            f"{len(cursor)} characters. Order by a field of shorter values, or ask for no limit."
         )
-        raise InvalidRequestError(message)
     return (b"link", f'<{url}>; rel="next"'.encode())
 
 
@@ -141,12 +140,12 @@ async def _stream(site: Site, exchange: Exchange, asked: Asked) -> Reply | None:
         try:
             batches = _batches(_line(asked, record) for record in records)
             first = next(batches, b"")  # may be an error, which is told only now
-            second = None if exchange.is_head else next(batches, None)
+            second = next(batches, None)
             fields = [_RECORDS, *SAFE, NO_STORE, _VARY]
-            if second is None and not exchange.is_head:
+            if second is None:
                 return Reply(200, [*fields, length_field(len(first))], first)
             wait(exchange.begin(200, fields))
-            if second is not None:
+            if not exchange.is_head:
                 for batch in chain((first, second), batches):
                     wait(exchange.write(batch))
             return None

@@ -217,9 +217,18 @@ def test_a_store_that_can_only_be_read(kind: type[ReadOnlyStore], web: requests.
         assert web.get(f"{url}/.well-known/kvstore").json()["store"]["readonly"] is True
 
 
-def test_other_paths(web: requests.Session) -> None:
-    app = create_app(MemoryStore(), base="/v1/objects", query="/v1/find")
-    assert app is not None
+def test_other_paths() -> None:
+    store = MemoryStore()
+    app = create_app(store, base="/v1.0/objects", query="/v1.0/find")
+    with store, running(app) as url:
+        assert ask(url, "PUT", "/v1.0/objects/a/data", body=b"x").status == 201
+        assert ask(url, "GET", "/v1.0/find").body == b"a\n"
+        assert ask(url, "GET", "/keys/a/data").status == 404
+        profile = json.loads(ask(url, "GET", "/.well-known/kvstore").body)["profile"]
+        assert (profile["base"], profile["query"]) == ("../v1.0/objects", "../v1.0/find")
+
+
+def test_paths_that_are_none() -> None:
     for base, query in (
         ("keys", "/q"),
         ("/keys/", "/q"),
@@ -323,7 +332,9 @@ def test_other_routes_beside_the_store(caplog: pytest.LogCaptureFixture) -> None
     with store, running(app) as url:
         assert ask(url, "GET", "/hello").body == b"hello"
         assert ask(url, "GET", "/keys/a/data").status == 404
-        assert ask(url, "POST", "/hello").problem["status"] == 405
+        refused = ask(url, "POST", "/hello")
+        assert refused.problem["detail"] == "Method Not Allowed"
+        assert "GET" in refused.headers["Allow"]
         answer = ask(url, "GET", "/broken")
         assert (answer.status, b"secret" in answer.body) == (500, False)
 

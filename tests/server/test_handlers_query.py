@@ -51,7 +51,10 @@ def test_nothing_found(url: str, store: MemoryStore, web: requests.Session) -> N
     answer = web.get(f"{url}/query")
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["X-Keys-Omitted"] == "0"
-    assert records(web.get(f"{url}/query", headers=NDJSON)) == []
+    found = web.get(f"{url}/query", headers=NDJSON)
+    assert records(found) == []
+    head = web.head(f"{url}/query", headers=NDJSON)
+    assert {**head.headers, "date": ""} == {**found.headers, "date": ""}
 
 
 @pytest.mark.parametrize(
