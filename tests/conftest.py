@@ -1,0 +1,17 @@
+"""Settings for all tests."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says nothing on a machine that runs four of them at a time. In CI the
+# same examples are tried each time, so that a failure is the change's own.
+settings.register_profile(
+    "kvstore",
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("kvstore")
