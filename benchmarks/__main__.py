@@ -1,0 +1,91 @@
+"""``python -m benchmarks [http|stores|events|memory] [--quick]``: measure, and print tables."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+
+from benchmarks import bench_events, bench_http, bench_memory, bench_stores
+from benchmarks.measure import Table
+
+#: Distributions whose versions the figures depend on.
+LIBRARIES = (
+    "kvstore",
+    "requests",
+    "urllib3",
+    "uvicorn",
+    "httptools",
+    "uvloop",
+    "encore",
+    "blinker",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmarks asked for; all if none is."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="|".join(_RUNS), help="all if none is given")
+    parser.add_argument("--quick", action="store_true", help="less of everything, rougher figures")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.names) - set(_RUNS):
+        parser.error(f"There is no benchmark {min(unknown)!r}, only {', '.join(_RUNS)}.")
+    print(machine())
+    print("Median and extremes over rounds; a ratio is taken within each round, above 1 is faster.")
+    for name, run in _RUNS.items():
+        if name in (options.names or _RUNS):
+            print(f"\n== {name}")
+            run(quick=options.quick)
+    return 0
+
+
+def machine() -> str:
+    """Return what the figures were measured on, in one line."""
+    versions = (f"{name} {_version(name)}" for name in LIBRARIES)
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"{len(os.sched_getaffinity(0))} cores, {python}, {', '.join(versions)}"
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _http(*, quick: bool) -> None:
+    _print(bench_http.tables(bench_http.QUICK if quick else bench_http.Scale()))
+
+
+def _stores(*, quick: bool) -> None:
+    if not bench_stores.is_complete():
+        print("encore is not installed: no ratios (pip install encore).")
+    _print(bench_stores.tables(bench_stores.QUICK if quick else bench_stores.Scale()))
+
+
+def _events(*, quick: bool) -> None:
+    if quick:
+        bench_events.ROUNDS, bench_events.SPAN = 3, 0.02
+        bench_events.CASES = [case for case in bench_events.CASES if case[0] <= 1_000]
+    bench_events.main()
+
+
+def _memory(*, quick: bool) -> None:
+    if not bench_memory.is_possible():
+        print("Needs Linux and its /proc/<pid>/clear_refs.")
+        return
+    _print(bench_memory.tables(bench_memory.QUICK if quick else bench_memory.Scale()))
+
+
+def _print(tables: Iterable[Table]) -> None:
+    for table in tables:
+        print(f"\n{table}", flush=True)
+
+
+_RUNS = {"http": _http, "stores": _stores, "events": _events, "memory": _memory}
+
+if __name__ == "__main__":
+    sys.exit(main())

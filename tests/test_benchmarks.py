@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import bench_events, bench_http, bench_memory, bench_stores
+from benchmarks.__main__ import LIBRARIES, machine, main
+from benchmarks.measure import MIB, Contender, Row, Spread, Table, compare, rate_table
+from benchmarks.serving import ROOT, running_server
+
+needs_peak = pytest.mark.skipif(
+    not bench_memory.is_possible(), reason="this system does not let a process reset its peak"
+)
+
+
+def test_contenders_take_turns_after_one_that_does_not_count():
+    turns: list[str] = []
+    contenders = [Contender(name, lambda name=name: turns.append(name)) for name in "abc"]
+    compare("case", contenders, amount=1, peer="a", rounds=3, seconds=60)
+    assert "".join(turns) == "abc" + "abc" + "bca" + "cab"
+
+
+def test_no_round_begins_after_the_time_is_up_but_there_is_one():
+    turns: list[str] = []
+    contenders = [Contender(name, lambda name=name: turns.append(name)) for name in "ab"]
+    rows = compare("case", contenders, amount=1, peer="a", rounds=1_000, seconds=0)
+    assert turns == ["a", "b"] * 2
+    assert len(rows) == 2
+
+
+def test_rates_and_ratios_are_of_the_rounds(monkeypatch):
+    # Each turn reads the clock before and after; the peer takes 2, 4 and 1 s, we 1, 8 and 1 s.
+    clock = iter([0, 2, 2, 3, 10, 18, 20, 24, 30, 31, 31, 32])
+    monkeypatch.setattr("benchmarks.measure.time.perf_counter", lambda: next(clock))
+    contenders = [Contender("peer", int), Contender("ours", int)]
+    peer, ours = compare("case", contenders, amount=8, peer="peer", rounds=3, seconds=60)
+    assert peer == Row("case", "peer", Spread(4, 2, 8), None)
+    assert ours == Row("case", "ours", Spread(8, 1, 8), Spread(1, 0.5, 2))
+
+
+def test_without_the_peer_there_are_no_ratios():
+    (row,) = compare("case", [Contender("ours", int)], amount=1, peer="x", rounds=1, seconds=1)
+    assert row.ratio is None
+    assert row.rate.low == row.rate.high
+
+
+def test_a_table_is_aligned():
+    rows = [
+        Row("get", "peer", Spread(1234.4, 1, 2000), None),
+        Row("get", "ours", Spread(900, 10, 99999), Spread(0.734, 0.5, 12)),
+    ]
+    assert str(rate_table("title", "keys/s", "peer", rows)).splitlines() == [
+        "title",
+        "           keys/s    min..max  x peer     min..max",
+        "get  peer   1,234    1..2,000",
+        "get  ours     900  10..99,999    0.73  0.50..12.00",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["memory", "folder"])
+def test_http(kind):
+    scale = bench_http.Scale(
+        requests=4,
+        rounds=1,
+        threads=2,
+        large=MIB,
+        large_rounds=1,
+        seconds=0,
+        large_seconds=0,
+        kinds=(kind,),
+    )
+    one, two, large = bench_http.tables(scale)
+    for table in (one, two):
+        assert [row[:2] for row in table.body] == [
+            (operation, name)
+            for operation in bench_http.OPERATIONS
+            for name in ("urllib3", "kvstore", "requests")
+        ]
+        assert filled(table)
+    assert [row[1] for row in large.body] == ["urllib3", "kvstore"] * 4
+    assert filled(large)
+    assert "1 thread\n" in str(one)
+    assert "2 threads\n" in str(two)
+
+
+def test_stores():
+    scale = bench_stores.Scale(
+        keys=3, folder_keys=2, large=2 * MIB, queried=120, rounds=1, seconds=0
+    )
+    tables = list(bench_stores.tables(scale))
+    peers = 1 if bench_stores.is_complete() else 0
+    assert [len(table.body) for table in tables] == [
+        *(2 * (peers + 1), 2 * (peers + 1), peers + 1),
+        *(2 * (peers + 2), 2 * (peers + 2), peers + 1),
+    ]
+    if peers:
+        assert all(map(filled, tables))
+
+
+def test_stores_without_the_peer(monkeypatch, capsys):
+    scale = bench_stores.Scale(keys=1, folder_keys=1, large=MIB, queried=100, rounds=1, seconds=0)
+    monkeypatch.setattr(bench_stores, "DictMemoryStore", None)
+    monkeypatch.setattr(bench_stores, "QUICK", scale)
+    assert main(["stores", "--quick"]) == 0
+    said = capsys.readouterr().out
+    assert "encore is not installed" in said
+    assert "kvstore, durable" in said
+
+
+def test_events(monkeypatch, capsys):
+    monkeypatch.setattr(bench_events, "SPAN", 0.0005)
+    monkeypatch.setattr(bench_events, "ROUNDS", 1)
+    monkeypatch.setattr(bench_events, "CASES", [(1, None), (10, "other"), (100_000, "other")])
+    assert main(["events", "--quick"]) == 0
+    said = capsys.readouterr().out
+    assert "1 listener, no filter" in said
+    assert "10 listeners, not matching" in said
+    assert "100,000" not in said
+
+
+@needs_peak
+def test_memory():
+    (table,) = bench_memory.tables(bench_memory.Scale(size=2 * MIB + 1))
+    assert [row[:2] for row in table.body] == [
+        (title, side) for title in bench_memory.TRANSFERS.values() for side in ("client", "server")
+    ]
+    for *_, idle, peak, above in table.body:
+        assert 0 < float(idle) <= float(peak)
+        assert float(above) == pytest.approx(float(peak) - float(idle), abs=0.11)
+
+
+@needs_peak
+def test_a_peak_is_seen_and_forgotten():
+    pid = os.getpid()
+    before = bench_memory.Watch(pid)
+    block = bytearray(os.urandom(64 * MIB))
+    peak = before.peak()
+    assert peak - before.idle > 50 * MIB
+    del block
+    assert bench_memory.Watch(pid).idle < peak - 50 * MIB
+
+
+def test_memory_says_when_it_cannot(monkeypatch, capsys):
+    monkeypatch.setattr(bench_memory, "is_possible", lambda: False)
+    assert main(["memory"]) == 0
+    assert "Needs Linux" in capsys.readouterr().out
+
+
+def test_the_machine_is_told():
+    assert all(name in machine() for name in LIBRARIES)
+
+
+def test_an_unknown_benchmark_is_named(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["htpt"])
+    assert ended.value.code == 2
+    assert "'htpt'" in capsys.readouterr().err
+
+
+def test_the_server_ends_with_the_block(tmp_path):
+    with running_server("memory", tmp_path) as server:
+        os.kill(server.pid, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(server.pid, 0)
+
+
+def test_the_server_ends_when_its_parent_is_gone(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.serving", "memory", str(tmp_path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        try:
+            assert process.stdout.readline().startswith("http://127.0.0.1:")
+            process.stdin.close()  # as the end of a process closes all it had open
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+
+
+def test_a_server_that_does_not_start_is_an_error(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with (
+        pytest.raises(RuntimeError, match="did not start"),
+        running_server("folder", tmp_path / "file"),
+    ):
+        pass
+
+
+def filled(table: Table) -> bool:
+    """Whether each but the peer's rows has a ratio."""
+    return all(row[1] == table.head[4][2:] or row[4] for row in table.body)
