@@ -45,7 +45,7 @@ class Scale:
     large: int = 256 * MIB
     large_rounds: int = 5
     #: Seconds after which a case of small requests, or of large ones, begins no other round.
-    seconds: float = 3.0
+    seconds: float = 2.5
     large_seconds: float = 6.0
     kinds: tuple[str, ...] = ("memory", "folder")
 

@@ -107,7 +107,7 @@ class DynamicURLStore(AuthorizingStore):
         self._policy = policy
         self._verify_digests = verify_digests
         self._user_tag: str | None = None
-        self._session: requests.Session | None = None
+        self._is_secret = False
         self._sender: Sender | None = None
         self._talk: Conversation | None = None
 
@@ -127,7 +127,8 @@ class DynamicURLStore(AuthorizingStore):
         scout = cls(address, address, **options)
         scout.connect(credentials)
         try:
-            service = scout._described(f"{scout._basic.base}{wire.SERVICE_PATH}")
+            url = f"{scout._basic.base}{wire.SERVICE_PATH}"
+            service = scout._described(url, scout._connection())
         finally:
             scout.disconnect()
         if service is None:
@@ -213,7 +214,7 @@ class DynamicURLStore(AuthorizingStore):
                 "verify_digests": self._verify_digests,
                 "metadata_schema": self.metadata_schema,
             },
-            "connected": self.is_connected() and self._session is None and self._url_auth is None,
+            "connected": self.is_connected() and not self._is_secret,
             "user_tag": self._user_tag,
         }
 
@@ -225,13 +226,13 @@ class DynamicURLStore(AuthorizingStore):
     # -- primitives ------------------------------------------------------------------------
 
     def _connect(self, credentials: Any) -> None:
-        tag, session = _parsed_credentials(credentials)
-        if session is None and self._url_auth is not None:
-            session = requests.Session()
-            session.auth = self._url_auth
-        sender = Sender(session, self._basic.base, self._policy)
+        tag, session, auth = _parsed_credentials(credentials)
+        if session is None and auth is None:
+            auth = self._url_auth
+        sender = Sender(session, self._basic.base, self._policy, auth=auth)
         self._disconnect()
-        self._user_tag, self._session, self._sender = tag, session, sender
+        self._user_tag, self._sender = tag, sender
+        self._is_secret = session is not None or auth is not None
 
     def _disconnect(self) -> None:
         sender, self._sender, self._talk = self._sender, None, None
@@ -324,7 +325,7 @@ class DynamicURLStore(AuthorizingStore):
             sender = self._connection()
             basic = self._basic
             url = f"{root_of(basic.base)}{wire.SERVICE_PATH}"
-            service = self._described(url)
+            service = self._described(url, sender)
             # Another service may live at this origin: only one that names our URLs is ours.
             if service is not None and service.layout == basic.layout:
                 basic = replace(
@@ -342,7 +343,7 @@ class DynamicURLStore(AuthorizingStore):
         exchange = Exchange(sender, self._policy)
         return Conversation(exchange, service, verify_digests=self._verify_digests)
 
-    def _described(self, url: str) -> Service | None:
+    def _described(self, url: str, sender: Sender) -> Service | None:
         """Return what the service document at *url* describes, None if there is none.
 
         Raises:
@@ -350,7 +351,7 @@ class DynamicURLStore(AuthorizingStore):
         """
         request = Request("GET", url, headers={"Accept": "application/json"}, expect=_ANY_STATUS)
         try:
-            answer = Exchange(self._connection(), self._policy)(request)
+            answer = Exchange(sender, self._policy)(request)
             if answer.status != 200:
                 answer.finish()
                 return None
@@ -376,16 +377,16 @@ class DynamicURLStore(AuthorizingStore):
             return None
 
 
-def _parsed_credentials(credentials: Any) -> tuple[str | None, requests.Session | None]:
-    if credentials is None:
-        return None, None
+def _parsed_credentials(
+    credentials: Any,
+) -> tuple[str | None, requests.Session | None, AuthBase | None]:
     match credentials:
+        case None:
+            return None, None, None
         case (None | str() as tag, None | requests.Session() as session):
-            return tag, session
+            return tag, session, None
         case (None | str() as tag, AuthBase() as auth):
-            session = requests.Session()
-            session.auth = auth
-            return tag, session
+            return tag, None, auth
     # Not shown: it may well hold a secret.
     message = "The credentials are None or (user_tag, requests.Session or requests auth object)."
     raise InvalidRequestError(message)

@@ -152,7 +152,9 @@ class Exchange:
             message = f"{request} cannot be sent: {reason_of(error)}."
             raise InvalidRequestError(message, key=request.key) from error
         except BROKEN as error:
-            raise _BrokenError(request, error) from error
+            if not isinstance(body, Upload) or body.error is None:
+                raise _BrokenError(request, error) from error
+            failed = body.error  # a session of the user's has wrapped it
         raise failed  # the caller's own data failed, not the network
 
     def _accepted(self, request: Request, response: requests.Response) -> Answer:
@@ -263,7 +265,8 @@ class _Tries:
             return None
         asked = error.retry_after if isinstance(error, UnavailableError) else None
         if asked is None:
-            ceiling = min(policy.backoff_limit, policy.backoff * 2 ** (self.made - 1))
+            doubled = policy.backoff * 2 ** min(self.made - 1, 30)
+            ceiling = min(policy.backoff_limit, doubled)
             asked = random.uniform(0, ceiling)  # noqa: S311 - to spread clients, not to hide
         elif asked > policy.retry_after_limit:
             return None

@@ -102,13 +102,26 @@ class Sender:
     of its own is served by :class:`LeanAdapter`. Any other goes through its own ``request``, with
     :class:`PatientAdapter` in place of the adapters that it has by default; one of a subclass
     entirely as it is. Thread-safe; after a fork the child makes connections of its own.
+
+    Args:
+        session: the user's; None for one of ours.
+        base_url: where most requests go.
+        auth: for the session of ours.
     """
 
-    def __init__(self, session: requests.Session | None, base_url: str, policy: Policy) -> None:
+    def __init__(
+        self,
+        session: requests.Session | None,
+        base_url: str,
+        policy: Policy,
+        *,
+        auth: AuthBase | None = None,
+    ) -> None:
         self._own = session is None
         if session is None:
             session = requests.Session()
             session.headers = CaseInsensitiveDict(_OWN_HEADERS)
+            session.auth = auth
         self._session = session
         self._policy = policy
         self._base_url = base_url
@@ -278,15 +291,15 @@ class Sender:
 
     def _is_plain(self) -> bool:
         session = self._session
-        if len(session.cookies):
+        auth = session.auth
+        if len(session.cookies) or not (
+            auth is None or isinstance(auth, (tuple, HTTPBasicAuth, BearerAuth))
+        ):
             return False
         return self._own or (
             type(session) is requests.Session
             and not session.params
             and not any(session.hooks.values())
-            and (
-                session.auth is None or isinstance(session.auth, (tuple, HTTPBasicAuth, BearerAuth))
-            )
             and all(map(_is_default, session.adapters.values()))
         )
 

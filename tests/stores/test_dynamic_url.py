@@ -707,6 +707,22 @@ def test_bad_metadata_is_refused_before_anything_is_sent():
     assert server.told == []
 
 
+def test_facts_of_a_key_come_without_its_data():
+    line = b'{"key": "k/1", "metadata": {"n": 1}, "size": 4, "revision": "r"}\n'
+    longer = line.replace(b"k/1", b"k/1x")
+    head = answer(200, Content_Length=7, ETag='"e"')
+    steps = [answer(200, line), answer(200, longer), head, as_json({"n": 2}), answer(200)]
+    steps += [answer(404, Content_Length=0)]
+    with WireServer(steps, service=as_json(service("/keys", "records", "value"))) as server:
+        with store_of(server) as store:
+            assert store._record("k/1").revision == "r"
+            record = store._record("k/1")
+            assert (record.size, record.metadata, record.revision) == (7, {"n": 2}, "e")
+            with pytest.raises(KeyNotFoundError):
+                store._record("k/1")
+    assert server.told[0] == "GET /query?%24prefix=k/1&%24limit=1".replace("/1&", "%2F1&")
+
+
 # -- errors --------------------------------------------------------------------------------
 
 
