@@ -13,6 +13,7 @@ import urllib3
 
 from kvstore.errors import TransportError
 from kvstore.streams import Source
+from kvstore.transport.connections import StrictResponse
 
 #: What ``requests`` and what lies below it raise when a conversation breaks.
 BROKEN = (
@@ -25,7 +26,11 @@ BROKEN = (
 MAX_DOCUMENT = 1 << 22
 #: Bodies of data up to this many bytes are read at once, so that their connection is free again.
 INLINE = 1 << 18
+#: Bytes of a piece that is copied; larger ones are slower: their memory is mapped anew for each.
 _PIECE = 1 << 18
+#: Bytes of a chunk where the size is not known: urllib3 formats chunks, which costs twenty times as
+#: much from 128 KiB on, and what it adds must fit into one piece that is sent.
+_CHUNK = (1 << 17) - 32
 #: Bytes that it pays to read, so that their connection can be used again.
 _LITTLE = 1 << 16
 #: Above the size of all stores, and of what a length may claim.
@@ -98,7 +103,11 @@ class Upload:
                     else:
                         yield head
                     head = b""
-                yield piece
+                if self.size is None and len(piece) > _CHUNK:
+                    for start in range(0, len(piece), _CHUNK):
+                        yield piece[start : start + _CHUNK]
+                else:
+                    yield piece
         except Exception as error:
             self.error = error
             raise SourceFailedError(error) from error
@@ -178,6 +187,29 @@ class Answer:
         except BROKEN as error:
             raise self.broken(error) from error
 
+    def readinto(self, buffer: Any) -> int:
+        """Read some bytes into *buffer*; none at the end.
+
+        Raises:
+            TransportError: it was cut short.
+        """
+        # urllib3 gives out each piece as new bytes; from our own connections it can come straight
+        # from the socket. What urllib3 does besides, for a body that is not encoded, is done here.
+        source = getattr(self._raw, "_fp", None)
+        if self._body is not None or not isinstance(source, StrictResponse):
+            piece = self.read1(min(len(buffer), _PIECE))
+            buffer[: len(piece)] = piece
+            return len(piece)
+        try:
+            count = source.readinto(buffer)
+        except BROKEN as error:
+            raise self.broken(error) from error
+        if source.isclosed():
+            if source.length:
+                raise self.broken(f"{source.length} of {self.length} bytes did not come")
+            self._raw.release_conn()
+        return count
+
     def close(self) -> None:
         """Give up the rest. The connection is closed unless the body was read."""
         close_raw(self._raw)
@@ -251,15 +283,14 @@ class BodyStream(io.RawIOBase):
             buffer[:count] = self._ahead[:count]
             self._ahead = self._ahead[count:]
             return count
-        # Larger pieces are slower: their memory is mapped and zeroed anew for each.
-        wanted = min(len(buffer), _PIECE)
-        if self._left is not None:
-            wanted = min(wanted, self._left)
-        piece = self._answer.read1(wanted) if wanted else b""
-        if self._left is not None:
-            self._left -= len(piece)
-        buffer[: len(piece)] = piece
-        return len(piece)
+        if self._left is None:
+            return self._answer.readinto(buffer) if len(buffer) else 0
+        if not self._left or not len(buffer):
+            return 0
+        with memoryview(buffer)[: self._left] as view:
+            count = self._answer.readinto(view)
+        self._left -= count
+        return count
 
     def close(self) -> None:
         if not self.closed:

@@ -22,7 +22,7 @@ from kvstore.transport.policy import CURRENT, Patience
 
 _BUFFER = 1 << 16
 #: Bytes for which ``write_timeout`` is meant.
-_PIECE = 1 << 16
+_PIECE = 1 << 17
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\r?\n", re.DOTALL)
 _FINAL = (b" 2", b" 3", b" 4", b" 5")
 _MALFORMED = (FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect)

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import socket
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -207,8 +208,8 @@ def own() -> tuple[None, requests.Session]:
 
 def in_child(work: Callable[[], bool]) -> bool:
     """Do *work* in a forked child, bounded in time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("warnings.warn", lambda *args, **told: None)  # of a fork with threads
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that there are threads is the point
         process = multiprocessing.get_context("fork").Process(target=_exit, args=(work,))
         process.start()
     process.join(BOUND)

@@ -200,6 +200,21 @@ def test_what_a_source_raises_passes_through_and_nothing_is_stored(error, creden
     assert len(server.seen) == 2
 
 
+def test_what_a_source_raises_passes_through_a_session_that_wraps_it():
+    class Wrapping(requests.Session):
+        def request(self, *args: Any, **options: Any) -> requests.Response:  # type: ignore[override]
+            try:
+                return super().request(*args, **options)
+            except Exception as error:
+                raise requests.ConnectionError("wrapped") from error
+
+    with Wrapping() as session, WireServer([Wire.body]) as server:
+        with client(server, policy=HASTY, credentials=(None, session)) as store:
+            with pytest.raises(Failed):
+                store.set_data("k", failing(Failed("mine")))
+    assert not server.seen[0].is_whole
+
+
 def test_ctrl_c_in_a_source_passes_through_too():
     with WireServer([Wire.body]) as server, client(server) as store:
         with pytest.raises(KeyboardInterrupt):
