@@ -157,13 +157,18 @@ class _PatientConnection(HTTPConnection):
         super().request(*args, **kwargs)
 
     def send(self, data: Any) -> None:
-        # sendall() bounds all that it is given: at 60 s a megabyte would need 17 kB/s of uplink.
-        if isinstance(data, bytes) and len(data) > _PIECE:
-            whole = memoryview(data)
-            for start in range(0, len(data), _PIECE):
-                super().send(whole[start : start + _PIECE])
-        else:
-            super().send(data)
+        try:
+            # sendall() bounds all that it is given: at 60 s a megabyte would need 17 kB/s.
+            if isinstance(data, bytes) and len(data) > _PIECE:
+                whole = memoryview(data)
+                for start in range(0, len(data), _PIECE):
+                    super().send(whole[start : start + _PIECE])
+            else:
+                super().send(data)
+        except ConnectionResetError as error:
+            # The answer may have come before the end. urllib3 looks for it; before 2.3 only if
+            # the pipe is broken.
+            raise BrokenPipeError(*error.args) from error
 
 
 class _PatientTLSConnection(_PatientConnection, HTTPSConnection):
