@@ -198,7 +198,7 @@ class WireServer:
 
     def __exit__(self, kind: object, *exc_info: object) -> None:
         if kind is None and self._left:
-            self._is_done.wait(1)  # a client may be gone before its request was looked at
+            self._is_done.wait(BOUND)  # a client may be gone before its request was looked at
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
