@@ -21,7 +21,7 @@ class Policy:
     connect_timeout: float = 5.0
     #: Between two arrivals of bytes.
     read_timeout: float = 30.0
-    #: To hand 64 KiB of a body to the network.
+    #: To hand 128 KiB of a body to the network.
     write_timeout: float = 60.0
     #: For a call whose answer is small, all its tries together, and for the header block of any
     #: answer; bodies of data have a minimum rate instead.

@@ -157,7 +157,7 @@ def test_a_server_that_does_not_speak_tls():
 
 
 def test_a_server_that_says_nothing_to_tls():
-    policy = Policy(attempts=1, connect_timeout=0.1)
+    policy = Policy(attempts=1, connect_timeout=0.3)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
         with DynamicURLStore(f"{url}/keys", f"{url}/query", policy=policy) as store:
@@ -171,7 +171,7 @@ def test_the_rules_hold_over_tls(certificates, session):
         wire.close()
 
     session.verify = certificates["mine"]
-    policy = Policy(attempts=1, read_timeout=0.1)
+    policy = Policy(attempts=1, read_timeout=0.4)
     with server_with(certificates["mine"], cut, Wire.hang) as server:
         with client(server, policy=policy, credentials=(None, session)) as store:
             with pytest.raises(TransportError, match="cut short"):
