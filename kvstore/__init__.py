@@ -40,6 +40,10 @@ from kvstore.events import StoreTransactionEndEvent as StoreTransactionEndEvent
 from kvstore.events import StoreTransactionEvent as StoreTransactionEvent
 from kvstore.events import StoreTransactionStartEvent as StoreTransactionStartEvent
 from kvstore.events import StoreUpdateEvent as StoreUpdateEvent
+from kvstore.filters import Field as Field
+from kvstore.filters import Filter as Filter
+from kvstore.filters import field as field
+from kvstore.history import JournalEntry as JournalEntry
 from kvstore.hub import Event as Event
 from kvstore.hub import EventHub as EventHub
 from kvstore.keys import check_key as check_key
@@ -77,12 +81,15 @@ __all__ = [
     "DynamicURLStore",
     "Event",
     "EventHub",
+    "Field",
     "FileSystemStore",
+    "Filter",
     "IntegrityError",
     "InvalidKeyError",
     "InvalidMetadataError",
     "InvalidPermissionsError",
     "InvalidRequestError",
+    "JournalEntry",
     "KeyNotFoundError",
     "MemoryStore",
     "NotConnectedError",
@@ -117,6 +124,7 @@ __all__ = [
     "Written",
     "__version__",
     "check_key",
+    "field",
     "missing",
     "open",
 ]

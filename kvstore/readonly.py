@@ -1,5 +1,7 @@
 """The contract, first part: what every store that can be read does. ``store`` has the rest.
 
+``lifecycle`` has how a store is connected, ``history`` what it remembers.
+
 Public methods check their arguments, report progress and emit events here, once; a store
 implements the private primitives (marked *Primitive*) and cannot forget any of it. Methods marked
 *Shortcut* have an answer built on the primitives and may be given a faster one.
@@ -13,18 +15,17 @@ bytes, total -1 where unknown; what it raises ends the operation.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from os import PathLike
-from typing import Any, BinaryIO, ClassVar, Self
+from typing import BinaryIO
 
 from kvstore import files
 from kvstore.documents import Json, JsonObject, copy_json
-from kvstore.errors import InvalidRequestError, KeyNotFoundError, NotConnectedError
+from kvstore.errors import InvalidRequestError, KeyNotFoundError
 from kvstore.events import Progress
-from kvstore.hub import EventHub
-from kvstore.keys import check_key
+from kvstore.history import History, check_version
 from kvstore.mapping import StoreMapping
 from kvstore.matches import Matches
 from kvstore.query import Query, check_select, run, trim
@@ -39,82 +40,19 @@ from kvstore.values import (
 )
 
 
-class ReadOnlyStore(ABC):
-    """A store that can be read.
-
-    Args:
-        events: the hub that gets this store's events; one of its own by default.
-    """
-
-    #: What :meth:`info` says beside ``type``; classes override entries.
-    capabilities: ClassVar[dict[str, Any]] = {
-        "readonly": True,
-        "authorizing": False,
-        "transactions": False,
-        "atomic_set": True,
-        "conditional": True,
-        "events": True,
-        "digests": True,
-        "durability": "none",
-        "queries": ["match", "where", "prefix", "glob", "order_by", "limit", "after"],
-    }
-
-    def __init__(self, *, events: EventHub | None = None) -> None:
-        #: Where listeners connect; see :mod:`kvstore.events` for what is emitted.
-        self.events = EventHub() if events is None else events
-        self._connected = False
-
-    # -- life cycle ------------------------------------------------------------------------
-
-    def connect(self, credentials: Any = None) -> None:
-        """Make the store ready for use. Connecting again takes the new credentials.
-
-        Args:
-            credentials: what the store's class says; None for none.
-
-        Raises:
-            AuthenticationError: the credentials do not hold.
-        """
-        self._connect(credentials)
-        self._connected = True
-
-    def disconnect(self) -> None:
-        """Release what the store holds open. Idempotent; ``connect`` makes it usable again."""
-        if self._connected:
-            self._connected = False
-            self._disconnect()
-
-    def is_connected(self) -> bool:
-        """Tell whether the store may be used."""
-        return self._connected
-
-    def __enter__(self) -> Self:
-        if not self._connected:
-            self.connect()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.disconnect()
-
-    def info(self) -> dict[str, Any]:
-        """Return what the store is and can do, so that nobody need guess from its class.
-
-        ``type`` its class; ``readonly``; ``authorizing`` (has permissions); ``transactions`` (else
-        ``transaction`` groups nothing); ``atomic_set`` (data and metadata change as one);
-        ``conditional`` (``if_match``, ``if_none_match``); ``events``; ``digests``; ``durability``
-        of an acknowledged write (``none``, ``process-crash``, ``power-loss``); ``queries`` (the
-        arguments of ``query`` it can answer).
-        """
-        return {"type": type(self).__name__, **copy_json(self.capabilities)}
+class ReadOnlyStore(History):
+    """A store that can be read."""
 
     # -- one key ---------------------------------------------------------------------------
 
-    def get(self, key: str) -> Value:
-        """Return the value of *key*.
+    def get(self, key: str, *, version: str | None = None) -> Value:
+        """Return the value of *key*, or as it was at the revision *version*, if that is kept.
 
         Raises:
-            KeyNotFoundError: no such key.
+            KeyNotFoundError: no such key, or no such version of it.
         """
+        if version is not None:
+            return self._get_version(self._check(key), check_version(version))
         return self._get(self._check(key))
 
     def get_data(self, key: str) -> BinaryIO:
@@ -335,14 +273,6 @@ class ReadOnlyStore(ABC):
         Those up to *after* may be left out. Whoever iterates may change the store between two.
         """
 
-    def _connect(self, credentials: Any) -> None:
-        """Shortcut. Take credentials; a store that has no use for them refuses any."""
-        if credentials is not None:
-            raise InvalidRequestError(f"{type(self).__name__} takes no credentials.")
-
-    def _disconnect(self) -> None:  # noqa: B027 - many stores hold nothing open
-        """Shortcut. Release what is held open."""
-
     def _record(self, key: str) -> Record:
         """Shortcut. Return the facts about a key."""
         value = self._get(key)
@@ -378,16 +308,6 @@ class ReadOnlyStore(ABC):
     def _count(self, query: Query) -> int:
         """Shortcut. Return how many records ``_query`` yields."""
         return sum(1 for _ in self._query(query))
-
-    def _ready(self) -> None:
-        if not self._connected:
-            message = f"{type(self).__name__} is not connected: call connect(), or use `with`."
-            raise NotConnectedError(message, store=repr(self))
-
-    def _check(self, key: str) -> str:
-        if not self._connected:
-            self._ready()
-        return check_key(key)
 
 
 def _several(keys: Iterable[str]) -> Iterable[str]:

@@ -6,6 +6,7 @@ import contextlib
 import threading
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeAlias
@@ -21,6 +22,7 @@ from kvstore.events import (
     StoreTransactionStartEvent,
     StoreUpdateEvent,
 )
+from kvstore.history import check_version
 from kvstore.hub import EventHub
 from kvstore.readonly import ReadOnlyStore as ReadOnlyStore
 from kvstore.streams import Data, Source
@@ -179,6 +181,29 @@ class Store(ReadOnlyStore):
             told = copy_json(metadata or {})
             self._notify(StoreDeleteEvent(source=self, key=key, metadata=told))
 
+    def restore(self, key: str, version: str, *, if_match: IfMatch = None) -> str | None:
+        """Set data, metadata and media type back to what they were at the revision *version*.
+
+        That makes a new version; permissions stay. A key that was deleted is made anew.
+
+        Raises:
+            KeyNotFoundError: no such version is kept.
+            ConflictError: the condition does not hold.
+            UnsupportedOperationError: the store keeps no versions.
+
+        Events: StoreSetEvent, or StoreUpdateEvent where the key existed.
+        """
+        key, version = self._check(key), check_version(version)
+        with closing(self._get_version(key, version)) as value:
+            change = Change(
+                data=Source(value),
+                metadata=copy_json(value.record.metadata),
+                mimetype=value.mimetype,
+                condition=Condition.of(if_match, None),
+                check_metadata=self._fits_schema,
+            )
+            return self._announce(key, change, self._restore(key, value.record, change))
+
     def from_file(
         self,
         key: str,
@@ -303,6 +328,10 @@ class Store(ReadOnlyStore):
     @abstractmethod
     def _delete(self, key: str, condition: Condition) -> JsonObject | None:
         """Primitive. Remove the key and return its last metadata (None if it was not told)."""
+
+    def _restore(self, key: str, version: Record, change: Change) -> Written:
+        """Shortcut. Do *change*, which sets a key back to *version*."""
+        return self._write(key, change)
 
     def _begin(self) -> None:
         """Shortcut. Begin a transaction of this thread."""

@@ -150,6 +150,11 @@ def missing(key: str) -> KeyNotFoundError:
     return KeyNotFoundError(f"There is no key {key!a}.", key=key)
 
 
+def missing_version(key: str, version: str) -> KeyNotFoundError:
+    """Return the error for a version of a key that is not kept."""
+    return KeyNotFoundError(f"There is no version {version!a:.100} of the key {key!a}.", key=key)
+
+
 def schema_check(schema: JsonObject | None) -> Callable[[JsonObject], None] | None:
     """Return the check of metadata against a user's JSON Schema, None for none.
 

@@ -22,6 +22,9 @@ class TestMemoryStore(StoreContract):
     def make_store_with_schema(self, schema: dict[str, Any]) -> Store:
         return MemoryStore(metadata_schema=schema)
 
+    def make_store_with_versions(self, keep: int) -> Store:
+        return MemoryStore(keep_versions=keep)
+
 
 class TestFileSystemStore(StoreContract):
     @pytest.fixture(autouse=True)

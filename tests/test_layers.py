@@ -20,9 +20,9 @@ PACKAGE = ROOT / "kvstore"
 #: The modules below everything else; each may import those before it.
 FLOOR = [
     *("version", "errors", "keys", "documents", "values", "query", "matches", "streams", "writes"),
-    *("hub", "events", "filenames", "files", "mapping"),
+    *("hub", "events", "filenames", "files", "disk", "mapping", "filters"),
 ]
-CORE = [*FLOOR, "readonly", "store"]
+CORE = [*FLOOR, "lifecycle", "history", "readonly", "store"]
 
 #: What the modules of a package may import beside each other; a name stands for what is in it.
 PACKAGES: dict[str, list[str]] = {

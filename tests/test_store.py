@@ -73,7 +73,7 @@ SEED: dict[str, list[tuple[str, Any]]] = {
     "set_permissions": [("key", ...), ("permissions", ...)],
     "update_permissions": [("key", ...), ("permissions", ...)],
 }
-ADDED = {"count", "mapping"}
+ADDED = {"count", "mapping", "changes", "sequence", "versions", "restore"}
 
 STORES = [kvstore.DynamicURLStore, kvstore.FileSystemStore, kvstore.MemoryStore]
 
@@ -362,6 +362,8 @@ CALLS: dict[str, Callable[[Minimal, Any], Any]] = {
     "multiget": lambda s, key: next(s.multiget([key])),
     "multiget_data": lambda s, key: next(s.multiget_data([key])),
     "multiget_metadata": lambda s, key: next(s.multiget_metadata([key])),
+    "versions": lambda s, key: s.versions(key),
+    "restore": lambda s, key: s.restore(key, "1"),
     "set": lambda s, key: s.set(key, b""),
     "set_data": lambda s, key: s.set_data(key, b""),
     "set_metadata": lambda s, key: s.set_metadata(key, {}),
@@ -382,6 +384,8 @@ WITHOUT_KEY: dict[str, Callable[[Minimal], Any]] = {
     "query_keys": lambda s: s.query_keys(),
     "count": lambda s: s.count(),
     "glob": lambda s: s.glob("*"),
+    "sequence": lambda s: s.sequence(),
+    "changes": lambda s: s.changes(),
     "transaction": lambda s: s.transaction().__enter__(),
 }
 

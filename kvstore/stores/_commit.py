@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from kvstore.disk import create_locked, flush, remove, write_file
 from kvstore.files import write_all
-from kvstore.stores._disk import create_locked, flush, remove, write_file
 from kvstore.stores._folder import Folder, Place, parents
 from kvstore.stores._sidecar import Sidecar, dump
 

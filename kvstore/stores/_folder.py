@@ -32,9 +32,7 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kvstore.errors import StorageError, UnavailableError
-from kvstore.filenames import SIDECAR_SUFFIX, Form, encode
-from kvstore.stores._disk import (
+from kvstore.disk import (
     Foreign,
     check_folder,
     flush_folder,
@@ -42,6 +40,8 @@ from kvstore.stores._disk import (
     open_file,
     read_all,
 )
+from kvstore.errors import StorageError, UnavailableError
+from kvstore.filenames import SIDECAR_SUFFIX, Form, encode
 from kvstore.stores._sidecar import Sidecar, parse
 from kvstore.streams import sha256
 from kvstore.values import Record

@@ -10,10 +10,7 @@ import secrets
 import sys
 from typing import Literal, TypeAlias
 
-from kvstore.documents import dump_json, parse_object
-from kvstore.errors import InvalidRequestError, StorageError
-from kvstore.filenames import Form
-from kvstore.stores._disk import (
+from kvstore.disk import (
     check_folder,
     flush_folder,
     locked,
@@ -21,6 +18,9 @@ from kvstore.stores._disk import (
     remove,
     write_file,
 )
+from kvstore.documents import dump_json, parse_object
+from kvstore.errors import InvalidRequestError, StorageError
+from kvstore.filenames import Form
 from kvstore.stores._folder import PRIVATE, Folder
 
 #: The form of file names to use; ``auto`` leaves it to the folder.

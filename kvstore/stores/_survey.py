@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from kvstore.disk import is_locked, read_file, remove
 from kvstore.errors import InvalidKeyError, StorageError, StoreError
 from kvstore.filenames import data_name, decode, decode_directory, decode_file, is_sidecar
 from kvstore.keys import check_key
 from kvstore.stores._commit import bury
-from kvstore.stores._disk import is_locked, read_file, remove
 from kvstore.stores._folder import Folder, Place
 from kvstore.stores._sidecar import Sidecar, parse
 

@@ -8,19 +8,24 @@ import secrets
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, ClassVar
+from itertools import islice
+from typing import Any, ClassVar, TypeVar
 
 from kvstore.documents import JsonObject
 from kvstore.errors import InvalidRequestError
+from kvstore.history import KEEP_CHANGES, Action, JournalEntry, check_kept, check_since
 from kvstore.hub import EventHub
 from kvstore.store import AuthorizingStore
 from kvstore.streams import sha256
 from kvstore.values import DEFAULT_MIMETYPE, BytesOpener, Record, Value
-from kvstore.writes import Change, Condition, Written, missing
+from kvstore.writes import Change, Condition, Written, missing, missing_version
 
+T = TypeVar("T")
 _Entry = tuple[Record, bytes]
+_WRITTEN: tuple[Action, Action] = ("set", "update")
 
 
 class MemoryStore(AuthorizingStore):
@@ -32,24 +37,40 @@ class MemoryStore(AuthorizingStore):
 
     Args:
         user_tag: who owns new keys.
+        keep_versions: how many earlier versions of each key to keep.
+        keep_changes: how many changes the journal remembers.
         events, metadata_schema: as for every store.
+
+    Raises:
+        InvalidRequestError: what is to be kept is no number from 0.
     """
 
-    capabilities: ClassVar[dict[str, Any]] = {**AuthorizingStore.capabilities, "transactions": True}
+    capabilities: ClassVar[dict[str, Any]] = {
+        **AuthorizingStore.capabilities,
+        "transactions": True,
+        "changes": True,
+    }
 
     def __init__(
         self,
         *,
         user_tag: str = "local",
+        keep_versions: int = 0,
+        keep_changes: int = KEEP_CHANGES,
         events: EventHub | None = None,
         metadata_schema: JsonObject | None = None,
     ) -> None:
         super().__init__(events=events, metadata_schema=metadata_schema)
         self._user_tag = user_tag
+        self._keep_versions = check_kept("keep_versions", keep_versions)
         self._entries: dict[str, _Entry] = {}
+        self._versions_of: dict[str, tuple[_Entry, ...]] = {}  # the earlier ones, newest first
+        self._journal: deque[JournalEntry] = deque(maxlen=check_kept("keep_changes", keep_changes))
+        self._seq = 0
         self._keys: list[str] | None = []  # sorted; None while out of date
-        # What a key held before the transaction in progress changed it; None outside of one.
-        self._undo: dict[str, _Entry | None] | None = None
+        # Outside of a transaction both are None. What a key held before it, and its changes.
+        self._undo: dict[str, tuple[_Entry | None, tuple[_Entry, ...]]] | None = None
+        self._pending: list[JournalEntry] | None = None
         self._lock = threading.RLock()
         self._owner: int | None = None  # the thread of the transaction in progress
         _stores.add(self)
@@ -58,6 +79,10 @@ class MemoryStore(AuthorizingStore):
         """Return the tag given to the constructor or, later, to ``connect``."""
         return self._user_tag
 
+    def info(self) -> dict[str, Any]:
+        """Return what every store tells; ``versions`` is as asked for."""
+        return {**super().info(), "versions": self._keep_versions}
+
     def __repr__(self) -> str:
         return f"<MemoryStore of {len(self._entries)} keys>"
 
@@ -65,17 +90,22 @@ class MemoryStore(AuthorizingStore):
         with self._lock:
             return {
                 "user_tag": self._user_tag,
+                "keep_versions": self._keep_versions,
+                "keep_changes": self._journal.maxlen,
                 "metadata_schema": self.metadata_schema,
-                "entries": dict(self._entries),
-                "connected": self.is_connected(),
+                "content": {
+                    "_entries": dict(self._entries),
+                    "_versions_of": dict(self._versions_of),
+                    "_journal": self._journal.copy(),
+                    "_seq": self._seq,
+                    "_connected": self.is_connected(),
+                },
             }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        MemoryStore.__init__(
-            self, user_tag=state["user_tag"], metadata_schema=state["metadata_schema"]
-        )
-        self._entries, self._keys = state["entries"], None
-        self._connected = state["connected"]
+        content = state.pop("content")
+        MemoryStore.__init__(self, **state)
+        vars(self).update(content, _keys=None)
 
     def _connect(self, credentials: Any) -> None:
         if credentials is not None and not isinstance(credentials, str):
@@ -137,20 +167,50 @@ class MemoryStore(AuthorizingStore):
             self._put(key, None)
         return record.metadata
 
+    def _sequence(self) -> int:
+        return self._seq
+
+    def _changes(self, since: int, limit: int | None) -> Iterator[JournalEntry]:
+        with self._lock:
+            oldest = self._seq - len(self._journal) + 1
+            check_since(since, oldest=oldest, newest=self._seq)
+            first = since + 1 - oldest
+            last = len(self._journal) if limit is None else first + limit
+            return iter(list(islice(self._journal, first, last)))
+
+    def _versions(self, key: str) -> list[Record]:
+        return [record for record, _ in self._kept(key)]
+
+    def _get_version(self, key: str, version: str) -> Value:
+        for record, data in self._kept(key):
+            if record.revision == version:
+                return Value(record, BytesOpener(data, key))
+        raise missing_version(key, version)
+
+    def _kept(self, key: str) -> list[_Entry]:
+        with self._lock:
+            current = self._entries.get(key)
+            return [*([] if current is None else [current]), *self._versions_of.get(key, ())]
+
     def _begin(self) -> None:
         self._lock.acquire()
-        self._owner, self._undo = threading.get_ident(), {}
+        self._owner, self._undo, self._pending = threading.get_ident(), {}, []
 
     def _commit(self) -> None:
+        pending, self._pending = self._pending or [], None
+        for entry in pending:
+            self._remember(entry)
         self._end()
 
     def _rollback(self) -> None:
-        for key, entry in (self._undo or {}).items():
-            self._put(key, entry)
+        for key, (entry, versions) in (self._undo or {}).items():
+            self._keys = None
+            _place(self._entries, key, entry)
+            _place(self._versions_of, key, versions or None)
         self._end()
 
     def _end(self) -> None:
-        self._undo = self._owner = None
+        self._undo = self._pending = self._owner = None
         self._lock.release()
 
     def _after_fork(self) -> None:
@@ -190,14 +250,42 @@ class MemoryStore(AuthorizingStore):
         )
 
     def _put(self, key: str, entry: _Entry | None) -> None:
+        old, versions = self._entries.get(key), self._versions_of.get(key, ())
         if self._undo is not None:
-            self._undo.setdefault(key, self._entries.get(key))
-        if entry is not None and key not in self._entries:
+            self._undo.setdefault(key, (old, versions))
+        if old is None:
             self._keys = None  # a key that is gone may stay: listings leave it out
-        if entry is None:
-            self._entries.pop(key, None)
+        elif self._keep_versions:
+            self._versions_of[key] = (old, *versions)[: self._keep_versions]
+        _place(self._entries, key, entry)
+        change = _journaled(key, old, entry)
+        if self._pending is None:
+            self._remember(change)
         else:
-            self._entries[key] = entry
+            self._pending.append(change)
+
+    def _remember(self, change: JournalEntry) -> None:
+        self._seq += 1
+        self._journal.append(replace(change, seq=self._seq))
+
+
+def _journaled(key: str, old: _Entry | None, new: _Entry | None) -> JournalEntry:
+    if new is not None:
+        record, action = new[0], _WRITTEN[old is not None]
+        when = record.modified
+    else:
+        assert old is not None  # noqa: S101 - nobody deletes what is not there
+        record, action = old[0], "delete"
+        when = time.time()
+    assert record.revision is not None and when is not None  # noqa: S101, PT018 - ours have both
+    return JournalEntry(0, action, key, record.revision, record.metadata, when)
+
+
+def _place(entries: dict[str, T], key: str, entry: T | None) -> None:
+    if entry is None:
+        entries.pop(key, None)
+    else:
+        entries[key] = entry
 
 
 _stores: weakref.WeakSet[MemoryStore] = weakref.WeakSet()

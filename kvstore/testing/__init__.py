@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _PARTS = (
     "base",
+    "changes",
     "concurrency",
     "conditions",
     "copies",
@@ -46,6 +47,7 @@ _PARTS = (
     "ranges",
     "transactions",
     "values",
+    "versions",
     "writing",
 )
 # Failing assertions show the values they compared only in modules that pytest has been told of.

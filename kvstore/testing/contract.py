@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis.stateful import run_state_machine_as_test
 
 from kvstore.testing.contract_base import ContractBase
+from kvstore.testing.contract_changes import ChangesContract
 from kvstore.testing.contract_concurrency import ConcurrencyContract
 from kvstore.testing.contract_conditions import ConditionsContract
 from kvstore.testing.contract_copies import CopiesContract
@@ -22,6 +23,7 @@ from kvstore.testing.contract_progress import ProgressContract
 from kvstore.testing.contract_ranges import RangesContract
 from kvstore.testing.contract_transactions import TransactionsContract
 from kvstore.testing.contract_values import ValuesContract
+from kvstore.testing.contract_versions import VersionsContract
 from kvstore.testing.contract_writing import WritingContract
 from kvstore.testing.stateful import SETTINGS, store_machine
 
@@ -53,12 +55,15 @@ class StoreContract(
     EventsContract,
     ProgressContract,
     TransactionsContract,
+    ChangesContract,
+    VersionsContract,
     ConcurrencyContract,
     HistoryContract,
 ):
     """Everything that a store promises, as about 600 tests.
 
     A subclass whose name begins with ``Test`` gives ``make_store``, and ``make_store_with_schema``
-    if it can; a fixture may prepare what these need. What ``info()`` says that a store cannot do
-    is skipped, or tested to be refused. Tests look at nothing but the public methods.
+    and ``make_store_with_versions`` if it can; a fixture may prepare what these need. What
+    ``info()`` says that a store cannot do is skipped, or tested to be refused. Tests look at
+    nothing but the public methods.
     """

@@ -15,8 +15,9 @@ from kvstore import (
     FileSystemStore,
     StorageError,
     UnavailableError,
+    disk,
 )
-from kvstore.stores import _disk, filesystem
+from kvstore.stores import filesystem
 from kvstore.stores._folder import Folder
 
 LARGE = bytes(range(256)) * 400
@@ -196,7 +197,7 @@ def test_upload_of_the_living_is_left_alone(root: Path, stage: Path) -> None:
 def test_file_that_is_swept_before_it_is_locked(tmp_path: Path) -> None:
     """The writer makes it again."""
     file = tmp_path / "file"
-    lock = _disk._lock
+    lock = disk._lock
     sweeps = [file.unlink]
 
     def locking(descriptor: int) -> None:
@@ -204,8 +205,8 @@ def test_file_that_is_swept_before_it_is_locked(tmp_path: Path) -> None:
             sweeps.pop()()
         lock(descriptor)
 
-    with mock.patch.object(_disk, "_lock", locking):
-        descriptor = _disk.create_locked(str(file))
+    with mock.patch.object(disk, "_lock", locking):
+        descriptor = disk.create_locked(str(file))
     try:
         assert os.path.samestat(os.fstat(descriptor), file.stat())
     finally:

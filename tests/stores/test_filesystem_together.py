@@ -16,7 +16,7 @@ from unittest import mock
 import pytest
 
 from kvstore import ConflictError, FileSystemStore, KeyNotFoundError, StorageError
-from kvstore.stores._disk import locked
+from kvstore.disk import locked
 
 SIZES = [10, 100_000]
 sizes = pytest.mark.parametrize("size", SIZES, ids=["small", "large"])
