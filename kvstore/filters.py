@@ -1,6 +1,6 @@
 """Filters as Python expressions: ``where=(field("exposure") >= 10) & ~field("bad").exists()``.
 
-What they build is the document that :func:`kvstore.query.compile_where` takes, so that every store
+What they build is the document that :func:`kvstore.where.parse_where` takes, so that every store
 and every server answers them.
 """
 

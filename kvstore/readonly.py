@@ -174,7 +174,7 @@ class ReadOnlyStore(History):
 
         Args:
             select: only these fields in the metadata returned.
-            where: a filter document, see :func:`kvstore.query.compile_where`. Fields named as one
+            where: a filter document, see :func:`kvstore.where.parse_where`. Fields named as one
                 of these arguments can be asked for here.
             prefix: what the keys begin with.
             glob: shell wildcards for the keys; ``*`` crosses ``/``, case counts.

@@ -19,7 +19,8 @@ PACKAGE = ROOT / "kvstore"
 
 #: The modules below everything else; each may import those before it.
 FLOOR = [
-    *("version", "errors", "keys", "documents", "values", "query", "matches", "streams", "writes"),
+    *("version", "errors", "keys", "documents", "values", "where", "query", "matches"),
+    *("streams", "writes"),
     *("hub", "events", "filenames", "files", "disk", "mapping", "filters"),
 ]
 CORE = [*FLOOR, "lifecycle", "history", "readonly", "store"]

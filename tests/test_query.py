@@ -20,14 +20,12 @@ from kvstore.query import (
     MAX_GLOB,
     Query,
     check_select,
-    compile_where,
     glob_matcher,
-    json_equal,
-    lookup,
     run,
     trim,
 )
 from kvstore.values import Record
+from kvstore.where import compile_where, json_equal, lookup
 from tests.corpora import entries
 from tests.corpora import keys as corpus_keys
 

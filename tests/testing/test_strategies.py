@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from kvstore import check_key
 from kvstore.documents import check_metadata
-from kvstore.query import compile_where, json_equal
 from kvstore.testing import ODD_KEYS, strategies
 from kvstore.testing.oracle import equal, holds
+from kvstore.where import compile_where, json_equal
 
 FIELDS = ("a", "b", "c.d", "", "$e", "\u00e9")
 
