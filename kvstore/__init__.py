@@ -11,6 +11,7 @@ from kvstore.errors import AuthenticationError as AuthenticationError
 from kvstore.errors import AuthorizationError as AuthorizationError
 from kvstore.errors import ChangesLostError as ChangesLostError
 from kvstore.errors import ConflictError as ConflictError
+from kvstore.errors import DamagedError as DamagedError
 from kvstore.errors import IntegrityError as IntegrityError
 from kvstore.errors import InvalidKeyError as InvalidKeyError
 from kvstore.errors import InvalidMetadataError as InvalidMetadataError
@@ -54,6 +55,7 @@ from kvstore.store import Store as Store
 from kvstore.stores.dynamic_url import DynamicURLStore as DynamicURLStore
 from kvstore.stores.filesystem import FileSystemStore as FileSystemStore
 from kvstore.stores.memory import MemoryStore as MemoryStore
+from kvstore.stores.sqlite import SQLiteStore as SQLiteStore
 from kvstore.streams import Data as Data
 from kvstore.streams import Source as Source
 from kvstore.values import PUBLIC as PUBLIC
@@ -77,6 +79,7 @@ __all__ = [
     "ChangesLostError",
     "Condition",
     "ConflictError",
+    "DamagedError",
     "Data",
     "DynamicURLStore",
     "Event",
@@ -98,6 +101,7 @@ __all__ = [
     "RangeError",
     "ReadOnlyStore",
     "Record",
+    "SQLiteStore",
     "Source",
     "StorageError",
     "StorageFullError",

@@ -19,6 +19,7 @@
     ├── NotConnectedError (RuntimeError)        used before ``connect`` or after ``disconnect``
     ├── StorageFullError (OSError)              no room left; nothing was changed
     ├── StorageError (OSError)                  the medium failed: unreadable, read-only, damaged
+    │   └── DamagedError                        the store's own files are not what it wrote
     └── TransportError (ConnectionError)        the conversation with a server broke
         └── UnavailableError                    busy or not there now; trying later may help
 """
@@ -145,6 +146,10 @@ class StorageFullError(StoreError, OSError):
 
 class StorageError(StoreError, OSError):
     """The medium failed: it cannot be read or written, or holds what no store wrote."""
+
+
+class DamagedError(StorageError):
+    """The store's own files are not what it wrote: a file was lost, cut short or overwritten."""
 
 
 class TransportError(StoreError, ConnectionError):

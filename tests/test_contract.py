@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import kvstore
-from kvstore import FileSystemStore, MemoryStore, Store
+from kvstore import FileSystemStore, MemoryStore, SQLiteStore, Store
 from kvstore.testing import StoreContract, fake_server, live_server
 
 
@@ -37,6 +37,22 @@ class TestFileSystemStore(StoreContract):
 
     def make_store_with_schema(self, schema: dict[str, Any]) -> Store:
         return FileSystemStore(self.folder, metadata_schema=schema)
+
+
+class TestSQLiteStore(StoreContract):
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.folder = tmp_path / "stores"
+        self.folder.mkdir()
+
+    def make_store(self) -> Store:
+        return SQLiteStore(tempfile.mkdtemp(dir=self.folder))
+
+    def make_store_with_schema(self, schema: dict[str, Any]) -> Store:
+        return SQLiteStore(self.folder, metadata_schema=schema)
+
+    def make_store_with_versions(self, keep: int) -> Store:
+        return SQLiteStore(self.folder, keep_versions=keep)
 
 
 class ServedContract(StoreContract):

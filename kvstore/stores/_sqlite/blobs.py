@@ -1,0 +1,213 @@
+"""Data in files: how it gets there, is read, and goes; the rules are those of the package."""
+# ruff: noqa: PTH102, PTH105, PTH118, PTH208 - paths are str here: a Path for each step costs more than the step
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from kvstore.disk import create_locked, flush, flush_folder, is_locked, open_file, remove
+from kvstore.files import write_all
+from kvstore.stores._sqlite.failures import Translated
+from kvstore.streams import Source
+
+#: Data of up to so many bytes is in the index.
+INLINE = 1 << 16
+#: What the name of the lock of a session ends with.
+_LOCK = ".lock"
+_BINARY = getattr(os, "O_BINARY", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Data that has come: in memory, or in a staged file."""
+
+    size: int
+    digest: bytes
+    #: The bytes, where they are few.
+    data: bytes | None
+    #: Name of the file, where they are many.
+    file: str | None
+    #: The row of the blob, where they are stored already.
+    blob: int | None = None
+
+
+class Blobs:
+    """The files of one store, and the session of one process with it.
+
+    Args:
+        root: the folder of the store.
+        durable: whether what is flushed is to survive a power cut under its name.
+    """
+
+    def __init__(self, root: str, *, durable: bool) -> None:
+        self.translated = Translated(root)
+        self._durable = durable
+        self._stage = os.path.join(root, "stage", "")
+        self._blobs = os.path.join(root, "blobs", "")
+        self._session = ""
+        self._lock: int | None = None
+        self._counter = itertools.count()
+
+    # -- the session -----------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Make the folders, and begin a session: its files are left alone while we live."""
+        for folder in (self._stage, self._blobs):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder[:-1], 0o700)
+        self._session = secrets.token_hex(8)
+        self._counter = itertools.count()
+        self._lock = create_locked(f"{self._stage}{self._session}{_LOCK}")
+
+    def disconnect(self) -> None:
+        """End the session."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            remove(f"{self._stage}{self._session}{_LOCK}")
+            os.close(lock)
+
+    def in_child(self) -> None:
+        """Begin a session of its own in a forked child."""
+        if self._lock is not None:
+            os.close(self._lock)  # the parent's, that would outlive it here
+            self.connect()
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def receive(self, source: Source) -> Received:
+        """Take data in; what is large is then in a file, complete and on the disk.
+
+        What the source raises passes unchanged, and nothing is left behind.
+        """
+        data = source.in_memory
+        if data is not None and len(data) <= INLINE:
+            data = source.whole()
+            return Received(len(data), hashlib.sha256(data).digest(), data, None)
+        pieces = iter(source)
+        first: list[bytes] = []
+        size = 0
+        for piece in pieces:
+            first.append(piece)
+            size += len(piece)
+            if size > INLINE:
+                return self._stage_all(itertools.chain(first, pieces))
+        data = b"".join(first)
+        return Received(size, hashlib.sha256(data).digest(), data, None)
+
+    def _stage_all(self, pieces: Iterable[bytes]) -> Received:
+        name = f"{self._session}-{next(self._counter):x}"
+        file = self._stage + name
+        with self.translated:
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
+        digest, size = hashlib.sha256(), 0
+        try:
+            try:
+                for piece in pieces:
+                    digest.update(piece)
+                    size += len(piece)
+                    with self.translated:
+                        write_all(descriptor, piece)
+                with self.translated:
+                    flush(descriptor, durable=self._durable)
+            finally:
+                os.close(descriptor)
+        except BaseException:
+            remove(file)
+            raise
+        return Received(size, digest.digest(), None, name)
+
+    def flush_stage(self) -> None:
+        """Bring the names of staged files to the disk, if that is asked for."""
+        if self._durable:
+            with self.translated:
+                flush_folder(self._stage)
+
+    def publish(self, names: Iterable[str]) -> None:
+        """Move staged files into their places, after the commit. Where that fails they stay."""
+        for name in names:
+            with contextlib.suppress(OSError):
+                self._move(name)
+
+    def discard(self, names: Iterable[str]) -> None:
+        """Remove staged files that belong to no row."""
+        for name in names:
+            remove(self._stage + name)
+
+    def remove(self, names: Iterable[str]) -> list[str]:
+        """Remove files that no row names any more; return the names of those that are gone."""
+        return [name for name in names if all(map(remove, self._places(name)))]
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def open(self, name: str) -> int | None:
+        """Return a descriptor of a blob, None if there is no such file."""
+        final, staged = self._places(name)
+        # Thrice, as it may be moved between the first look and the second.
+        for path in (final, staged, final):
+            try:
+                return open_file(path)
+            except FileNotFoundError:
+                continue
+        return None
+
+    def size(self, name: str) -> int | None:
+        """Return the size of a blob, None if there is no such file."""
+        for path in self._places(name):
+            with contextlib.suppress(FileNotFoundError):
+                return os.lstat(path).st_size
+        return None
+
+    # -- what others left ------------------------------------------------------------------
+
+    def abandoned(self) -> Iterator[str]:
+        """Yield the names of staged files of sessions that are over, and end these."""
+        with self.translated:
+            found = os.listdir(self._stage)
+        over: dict[str, bool] = {self._session: False}
+        locks = {name for name in found if name.endswith(_LOCK)}
+        for name in sorted(set(found) - locks):
+            session = name.partition("-")[0]
+            if session not in over:
+                over[session] = self._is_over(session)
+            if over[session]:
+                yield name
+        for name in locks:
+            session = name.removesuffix(_LOCK)
+            if over.get(session, True) and self._is_over(session):
+                remove(self._stage + name)
+
+    def stored(self) -> Iterator[str]:
+        """Yield the names of all files in their places."""
+        with self.translated:
+            for folder in sorted(os.listdir(self._blobs)):
+                yield from sorted(os.listdir(self._blobs + folder))
+
+    def _is_over(self, session: str) -> bool:
+        try:
+            return not is_locked(f"{self._stage}{session}{_LOCK}")
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+
+    def _places(self, name: str) -> tuple[str, str]:
+        return f"{self._blobs}{_folder(name)}/{name}", self._stage + name
+
+    def _move(self, name: str) -> None:
+        final, staged = self._places(name)
+        try:
+            os.replace(staged, final)
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(os.path.dirname(final), 0o700)  # noqa: PTH120
+            os.replace(staged, final)
+
+
+def _folder(name: str) -> str:
+    return f"{int(name.rpartition('-')[2], 16) & 255:02x}"

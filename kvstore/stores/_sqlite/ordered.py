@@ -1,0 +1,140 @@
+"""Queries in the order of a field: along the index, group by group of equal values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from typing import Any
+
+from kvstore.query import MISSING_RANK, Order, Query, parse_cursor
+from kvstore.stores._sqlite.engine import Engine
+from kvstore.stores._sqlite.plan import Condition
+from kvstore.stores._sqlite.terms import SLOTS, Stored, is_exact, stored
+from kvstore.values import Record
+from kvstore.where import MISSING, lookup
+
+#: Terms in a page, growing.
+_PAGES = (256, 2_048, 16_384, 65_536)
+_LAST_KIND = 5
+
+#: Slot, value, key, number of the row.
+_Found = tuple[int, Stored, str, int]
+_SELECT = "SELECT t.slot, t.value, e.key, e.seq FROM term t CROSS JOIN entry e ON e.id = t.id WHERE"
+
+
+class Ordered:
+    """Walks along the terms of a field.
+
+    Args:
+        number: of the field; None where no document has it.
+        condition: what the entries have to fulfil.
+        load: gives the records of keys and rows.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        query: Query,
+        number: int | None,
+        condition: Condition,
+        load: Callable[[list[tuple[str, int]]], Iterator[Record]],
+    ) -> None:
+        self._engine = engine
+        self._order = Order(query.order_by or "")
+        self._slot = (number or 0) * SLOTS
+        self._condition = condition
+        self._load = load
+        self._start = None if query.after is None else parse_cursor(query.after)
+
+    @property
+    def begins_with_values(self) -> bool:
+        """Whether entries that have the field may come still, or only those without."""
+        return self._start is None or self._start[0] != MISSING_RANK
+
+    @property
+    def after_missing(self) -> str | None:
+        """The key behind which the entries without the field are wanted."""
+        return None if self._start is None or self.begins_with_values else self._start[2]
+
+    def is_missing(self, record: Record) -> bool:
+        """Tell whether a record lacks the field."""
+        return lookup(record.metadata, self._order.name) is MISSING
+
+    def has_all(self) -> bool:
+        """Tell whether every entry has the field."""
+        with self._engine.reading() as connection:
+            (having,) = connection.execute(
+                "SELECT count(*) FROM term WHERE slot BETWEEN ? AND ?",
+                (self._slot, self._slot + _LAST_KIND),
+            ).fetchone()
+            (entries,) = connection.execute("SELECT count(*) FROM entry").fetchone()
+        return bool(having == entries)
+
+    def values(self) -> Iterator[Record]:
+        """Yield the records that have the field, in its order."""
+        for (_, value), group in groupby(self._terms(), key=lambda found: found[:2]):
+            if is_exact(value):
+                yield from self._load_in_pages(group)
+            else:
+                # Different values, for which the same stands in the index.
+                records = self._load([(key, seq) for _, _, key, seq in group])
+                placed = sorted(records, key=self._order.place)
+                yield from filter(self._is_behind_start, placed)
+
+    def _load_in_pages(self, group: Iterator[_Found]) -> Iterator[Record]:
+        pairs = []
+        for _, _, key, seq in group:
+            pairs.append((key, seq))
+            if len(pairs) == _PAGES[0]:
+                yield from self._load(pairs)
+                pairs = []
+        yield from self._load(pairs)
+
+    def _is_behind_start(self, record: Record) -> bool:
+        if self._start is None:
+            return True
+        return bool(self._order.place_of(self._start) < self._order.place(record))
+
+    def _terms(self) -> Iterator[_Found]:
+        """Yield the terms from the start on, in pages."""
+        place = None if self._start is None else self._place(*self._start)
+        number = 0
+        while True:
+            size = _PAGES[min(number, len(_PAGES) - 1)]
+            found = self._rest_of_group(place, size) if place is not None else []
+            if len(found) < size:
+                found += self._groups_behind(place, size - len(found))
+            yield from found
+            if len(found) < size:
+                return
+            place = found[-1][:3]
+            number += 1
+
+    def _place(self, kind: int, value: Any, key: str) -> tuple[int, Stored, str]:
+        """Return the place in the index that goes with one in the order."""
+        # Of arrays and objects both have the text, so that it is cut off as other text is.
+        held = stored(value.decode() if isinstance(value, bytes) else value)[1]
+        # Where several values share a place, whoever sorts them has to see them all.
+        return self._slot + kind, held, key if is_exact(held) else ""
+
+    def _rest_of_group(self, place: tuple[int, Stored, str], size: int) -> list[_Found]:
+        sql = f"{_SELECT} t.slot = ? AND t.value = ? AND e.key > ? AND {self._condition.sql}"
+        return self._found(f"{sql} ORDER BY e.key LIMIT {size}", place)
+
+    def _groups_behind(self, place: tuple[int, Stored, str] | None, size: int) -> list[_Found]:
+        down = " DESC" if self._order.descending else ""
+        bounds = "t.slot BETWEEN ? AND ?"
+        arguments: tuple[Stored, ...] = (self._slot, self._slot + _LAST_KIND)
+        if place is not None:
+            bounds += f" AND (t.slot, t.value) {'<' if down else '>'} (?, ?)"
+            arguments += place[:2]
+        sql = f"{_SELECT} {bounds} AND {self._condition.sql}"
+        order = f"ORDER BY t.slot{down}, t.value{down}, e.key LIMIT {size}"
+        return self._found(f"{sql} {order}", arguments)
+
+    def _found(self, sql: str, arguments: tuple[Stored, ...]) -> list[_Found]:
+        with self._engine.reading() as connection:
+            found: list[_Found] = connection.execute(
+                sql, (*arguments, *self._condition.arguments)
+            ).fetchall()
+        return found

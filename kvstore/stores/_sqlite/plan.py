@@ -1,0 +1,312 @@
+"""Filters as conditions on the index: pure functions from clauses to SQL.
+
+What the index cannot decide (see ``terms.is_exact``, and parts of text) it narrows; the predicate
+of :mod:`kvstore.query` then decides, so that both always agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from kvstore.documents import json_type
+from kvstore.query import Query
+from kvstore.stores._sqlite.terms import (
+    ELEMENT,
+    MANY,
+    SLOTS,
+    TEXT_LIMIT,
+    Stored,
+    is_exact,
+    stored,
+)
+from kvstore.where import Clause, Group, Negation, Test, parse_where
+
+#: Values that one statement looks for at most; more are left to the predicate.
+_MOST_VALUES = 20_000
+_OBJECT = 5
+_COMPARED = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Terms that are neighbours: a condition on the columns slot and value of term."""
+
+    condition: str
+    arguments: tuple[Stored, ...]
+    #: Whether one slot and its values are named, so that it can be asked for a single entry.
+    is_point: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """The entries that have a term in one of the spans; no spans, no entries."""
+
+    spans: tuple[Span, ...]
+    #: Whether these are just the entries that are meant, and not some more.
+    is_exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Combined:
+    """All of the parts hold, or any."""
+
+    is_all: bool
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The part does not hold."""
+
+    part: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The index has nothing to say."""
+
+
+Node: TypeAlias = Leaf | Combined | Not | Unknown
+NOTHING = Leaf((), is_exact=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """SQL about an entry ``e`` that holds for all that are meant."""
+
+    sql: str
+    arguments: tuple[Stored, ...]
+    #: Whether it holds for no others.
+    is_complete: bool
+
+
+def names_in(query: Query) -> set[str]:
+    """Return the names of all fields that a query asks for, but for the one of its order."""
+    names = set(query.match)
+    if query.where is not None:
+        names.update(_names(parse_where(query.where)))
+    return names
+
+
+def parts_of(query: Query, fields: Mapping[str, int]) -> list[Node]:
+    """Return what has to hold, each part by itself.
+
+    Args:
+        fields: the names that documents have had and their numbers, negative without index.
+    """
+    parts = [_keyword(fields, name, value) for name, value in query.match.items()]
+    if query.where is not None:
+        parts.append(_node(fields, parse_where(query.where)))
+    return list(_flattened(parts))
+
+
+def best_spans(
+    node: Node, count: Callable[[Span], int]
+) -> tuple[int, tuple[Span, ...], bool] | None:
+    """Return spans that hold every entry that is meant, if there are any.
+
+    With them how many terms are in there, and whether they hold no entry but these.
+    """
+    if isinstance(node, Leaf):
+        return sum(map(count, node.spans)), node.spans, node.is_exact
+    if not isinstance(node, Combined):
+        return None
+    found = [best_spans(part, count) for part in node.parts]
+    if node.is_all:
+        some = [choice for choice in found if choice is not None]
+        if not some:
+            return None
+        size, spans, exact = min(some, key=lambda choice: choice[0])
+        return size, spans, exact and len(found) == 1
+    several = [choice for choice in found if choice is not None]
+    if len(several) < len(found):
+        return None
+    spans = tuple(dict.fromkeys(span for _, spans, _ in several for span in spans))
+    return sum(size for size, *_ in several), spans, all(exact for *_, exact in several)
+
+
+def condition_of(node: Node) -> Condition:
+    """Return what can be asked about a single entry."""
+    if isinstance(node, Leaf):
+        return _condition_of_leaf(node)
+    if isinstance(node, Not):
+        inner = condition_of(node.part)
+        if not inner.is_complete:
+            return _ANYTHING
+        return Condition(f"NOT {inner.sql}", inner.arguments, is_complete=True)
+    if isinstance(node, Unknown):
+        return _ANYTHING
+    return joined([condition_of(part) for part in node.parts], is_all=node.is_all)
+
+
+def joined(conditions: Iterable[Condition], *, is_all: bool) -> Condition:
+    """Return the condition that all of these hold, or any."""
+    parts = list(conditions)
+    complete = all(part.is_complete for part in parts)
+    if is_all:
+        parts = [part for part in parts if part.sql != "1"]
+    elif any(part.sql == "1" for part in parts):
+        return Condition("1", (), is_complete=complete)
+    if not parts:
+        return Condition("1" if is_all else "0", (), is_complete=complete)
+    sql = (" AND " if is_all else " OR ").join(part.sql for part in parts)
+    arguments = tuple(value for part in parts for value in part.arguments)
+    return Condition(f"({sql})", arguments, is_complete=complete)
+
+
+_ANYTHING = Condition("1", (), is_complete=False)
+
+
+def _condition_of_leaf(leaf: Leaf) -> Condition:
+    if not all(span.is_point for span in leaf.spans):
+        return _ANYTHING
+    parts = [
+        Condition(
+            f"EXISTS (SELECT 1 FROM term WHERE {span.condition} AND id = e.id)",
+            span.arguments,
+            is_complete=leaf.is_exact,
+        )
+        for span in leaf.spans
+    ]
+    return joined(parts, is_all=False)
+
+
+def _flattened(nodes: Iterable[Node]) -> Iterable[Node]:
+    for node in nodes:
+        if isinstance(node, Combined) and (node.is_all or len(node.parts) == 1):
+            yield from _flattened(node.parts)
+        else:
+            yield node
+
+
+def _names(clause: Clause) -> Iterable[str]:
+    if isinstance(clause, Test):
+        yield clause.name
+    elif isinstance(clause, Negation):
+        yield from _names(clause.part)
+    else:
+        for part in clause.parts:
+            yield from _names(part)
+
+
+# -- clauses ---------------------------------------------------------------------------------
+
+
+def _node(fields: Mapping[str, int], clause: Clause) -> Node:
+    if isinstance(clause, Negation):
+        return Not(_node(fields, clause.part))
+    if isinstance(clause, Group):
+        return Combined(clause.how == "all", tuple(_node(fields, part) for part in clause.parts))
+    if clause.operator == "exists" and not clause.operand:
+        return Not(_node(fields, Test(clause.name, "exists", operand=True)))
+    number = fields.get(clause.name)
+    if number is None:
+        return NOTHING  # no document has such a field, and so no operator holds
+    if number < 0:
+        return Unknown()
+    return _OPERATORS[clause.operator](number * SLOTS, clause.operand)
+
+
+def _keyword(fields: Mapping[str, int], name: str, value: Any) -> Node:
+    node = _node(fields, Test(name, "eq", value))
+    if "." in name and isinstance(node, Leaf):  # it does not reach into objects, as the index does
+        return Leaf(node.spans, is_exact=False)
+    return node
+
+
+def _equal(slot: int, operand: Any) -> Node:
+    return _points(slot, [operand])
+
+
+def _one_of(slot: int, operand: Any) -> Node:
+    values = list(operand)
+    return _points(slot, values) if len(values) <= _MOST_VALUES else Unknown()
+
+
+def _points(slot: int, values: list[Any]) -> Leaf:
+    by_kind: dict[int, set[Stored]] = {}
+    for value in values:
+        kind, text = stored(value)
+        by_kind.setdefault(kind, set()).add(text)
+    exact = all(is_exact(text) for texts in by_kind.values() for text in texts)
+    spans = tuple(_point(slot + kind, *texts) for kind, texts in by_kind.items())
+    return Leaf(spans, is_exact=exact)
+
+
+def _point(slot: int, *values: Stored) -> Span:
+    if len(values) == 1:
+        return Span("slot = ? AND value = ?", (slot, *values), is_point=True)
+    marks = ", ".join("?" * len(values))
+    return Span(f"slot = ? AND value IN ({marks})", (slot, *values), is_point=True)
+
+
+def _unequal(slot: int, operand: Any) -> Node:
+    return Combined(is_all=True, parts=(_exists(slot, operand=True), Not(_equal(slot, operand))))
+
+
+def _exists(slot: int, operand: Any) -> Node:
+    span = Span("slot BETWEEN ? AND ?", (slot, slot + _OBJECT), is_point=False)
+    return Leaf((span,), is_exact=True)
+
+
+def _ordered(operator: str) -> Callable[[int, Any], Node]:
+    def build(slot: int, operand: Any) -> Node:
+        if json_type(operand) not in ("number", "string"):
+            return NOTHING
+        kind, value = stored(operand)
+        exact = is_exact(value)
+        # A value that the index holds as this one may be on either side of it.
+        sign = _COMPARED[operator] if exact else f"{_COMPARED[operator][0]}="
+        span = Span(f"slot = ? AND value {sign} ?", (slot + kind, value), is_point=False)
+        return Leaf((span,), is_exact=exact)
+
+    return build
+
+
+def _begins(slot: int, operand: Any) -> Node:
+    kind, text = stored(operand)
+    assert isinstance(text, str)  # noqa: S101 - the predicate has refused others
+    if not is_exact(text):
+        return Leaf((_point(slot + kind, text),), is_exact=False)
+    end = text_after(text)
+    if end is None:
+        span = Span("slot = ? AND value >= ?", (slot + kind, text), is_point=False)
+    else:
+        condition = "slot = ? AND value >= ? AND value < ?"
+        span = Span(condition, (slot + kind, text, end), is_point=False)
+    return Leaf((span,), is_exact=True)
+
+
+def _contains(slot: int, operand: Any) -> Node:
+    kind, value = stored(operand)
+    # Of long arrays the index knows that they are long.
+    spans = [_point(slot + ELEMENT + kind, value), _point(slot + MANY, 0)]
+    if isinstance(operand, str):
+        # The sum is a text cut off, whose rest may hold it.
+        condition = (
+            f"slot = ? AND (instr(value, ?) > 0 OR length(CAST(value AS BLOB)) >= {TEXT_LIMIT})"
+        )
+        spans.append(Span(condition, (slot + kind, value), is_point=False))
+    return Leaf(tuple(spans), is_exact=False)
+
+
+_OPERATORS: dict[str, Callable[[int, Any], Node]] = {
+    "eq": _equal,
+    "ne": _unequal,
+    "in": _one_of,
+    "prefix": _begins,
+    "contains": _contains,
+    "exists": _exists,
+    **{operator: _ordered(operator) for operator in _COMPARED},
+}
+
+
+def text_after(text: str) -> str | None:
+    """Return the first text behind all that begin with *text*, None if there is none."""
+    text = text.rstrip("\U0010ffff")
+    if not text:
+        return None
+    last = ord(text[-1]) + 1
+    return text[:-1] + chr(0xE000 if last == 0xD800 else last)

@@ -1,0 +1,165 @@
+"""Rows of the index as records, and back."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sqlite3
+from typing import Any, NamedTuple
+
+from kvstore.documents import JsonObject
+from kvstore.history import Action, JournalEntry
+from kvstore.values import Permissions, Record, permissions_document
+
+ACTIONS: tuple[Action, ...] = ("set", "update", "delete")
+SET, UPDATE, DELETE = range(3)
+
+_FIELDS = (
+    "c.key, c.revision, c.metadata, c.permissions, c.created, c.modified, c.size, c.mimetype, "
+    "c.digest"
+)
+_NOW = "FROM entry e CROSS JOIN change c ON c.seq = e.seq"
+_ROW = f"SELECT {_FIELDS}, e.id, e.seq, c.blob {_NOW} WHERE e.key = ?"
+_RECORD = f"SELECT {_FIELDS} {_NOW} WHERE e.key = ?"
+_DATA = f"SELECT {_FIELDS}, b.file, b.data"
+_BLOB = "LEFT JOIN blob b ON b.id = c.blob"
+_READ = f"{_DATA} {_NOW} {_BLOB} WHERE e.key = ?"
+_READ_REVISION = (
+    f"{_DATA} FROM (SELECT seq FROM entry WHERE key = :key UNION ALL "
+    "SELECT seq FROM version WHERE key = :key) k "
+    f"CROSS JOIN change c ON c.seq = k.seq {_BLOB} WHERE c.revision = :revision"
+)
+_VERSIONS = (
+    f"SELECT {_FIELDS}, c.seq, c.blob FROM version v CROSS JOIN change c ON c.seq = v.seq "
+    "WHERE v.key = ? ORDER BY v.seq DESC"
+)
+_BY_NUMBER = f"SELECT {_FIELDS}, c.seq FROM json_each(?) j CROSS JOIN change c ON c.seq = j.value"
+_JOURNAL = (
+    "SELECT seq, action, key, revision, metadata, changed FROM change "
+    "WHERE seq > ? ORDER BY seq LIMIT ?"
+)
+
+
+class Row(NamedTuple):
+    """What the index holds of a key now."""
+
+    record: Record
+    #: The metadata as they are in the row.
+    text: str
+    id: int
+    seq: int
+    blob: int | None
+
+
+class Kept(NamedTuple):
+    """An earlier version."""
+
+    record: Record
+    seq: int
+    blob: int | None
+
+
+class Content(NamedTuple):
+    """A record and where its data are: a file, or here."""
+
+    record: Record
+    file: str | None
+    data: bytes | None
+
+
+def record_of(row: tuple[Any, ...]) -> Record:
+    """Return the record that the first columns of a row are."""
+    return Record(
+        key=row[0],
+        metadata=json.loads(row[2]),
+        size=row[6],
+        created=row[4],
+        modified=row[5],
+        mimetype=row[7],
+        revision=row[1],
+        digest=f"sha256:{row[8].hex()}",
+        permissions=permissions_of(row[3]),
+    )
+
+
+def current(connection: sqlite3.Connection, key: str) -> Row | None:
+    """Return what holds for *key*, None if there is no such key."""
+    row = connection.execute(_ROW, (key,)).fetchone()
+    return None if row is None else Row(record_of(row), row[2], *row[9:])
+
+
+def read(connection: sqlite3.Connection, key: str) -> Content | None:
+    """Return the record of *key* and where its data are."""
+    row = connection.execute(_READ, (key,)).fetchone()
+    return None if row is None else Content(record_of(row), row[9], row[10])
+
+
+def read_revision(connection: sqlite3.Connection, key: str, revision: str) -> Content | None:
+    """Return a version of *key*, the current one or one that is kept, and where its data are."""
+    row = connection.execute(_READ_REVISION, {"key": key, "revision": revision}).fetchone()
+    return None if row is None else Content(record_of(row), row[9], row[10])
+
+
+def exists(connection: sqlite3.Connection, key: str) -> bool:
+    """Tell whether there is such a key."""
+    return connection.execute("SELECT 1 FROM entry WHERE key = ?", (key,)).fetchone() is not None
+
+
+def newest(connection: sqlite3.Connection) -> int:
+    """Return the number of the newest change."""
+    number: int | None = connection.execute("SELECT max(seq) FROM change").fetchone()[0]
+    return number or 0
+
+
+def oldest(connection: sqlite3.Connection) -> int:
+    """Return the number of the oldest change that is not forgotten."""
+    number: int = connection.execute("SELECT oldest FROM journal").fetchone()[0]
+    return number
+
+
+def record(connection: sqlite3.Connection, key: str) -> Record | None:
+    """Return the record of *key*, None if there is no such key."""
+    row = connection.execute(_RECORD, (key,)).fetchone()
+    return None if row is None else record_of(row)
+
+
+def by_number(connection: sqlite3.Connection, numbers: str) -> dict[int, Record]:
+    """Return the records of rows, which are given as a JSON array of their numbers."""
+    found = connection.execute(_BY_NUMBER, (numbers,))
+    return {row[9]: record_of(row) for row in found}
+
+
+def versions(connection: sqlite3.Connection, key: str) -> list[Kept]:
+    """Return the earlier versions of *key*, the newest first."""
+    return [Kept(record_of(row), *row[9:]) for row in connection.execute(_VERSIONS, (key,))]
+
+
+def journal(connection: sqlite3.Connection, since: int, limit: int) -> list[JournalEntry]:
+    """Return the entries of the journal after *since*."""
+    return [
+        JournalEntry(seq, ACTIONS[action], key, revision, json.loads(metadata), time)
+        for seq, action, key, revision, metadata, time in connection.execute(
+            _JOURNAL, (since, limit)
+        )
+    ]
+
+
+def text_of(metadata: JsonObject) -> str:
+    """Return metadata as a row has them."""
+    return json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))
+
+
+def permissions_text(permissions: Permissions) -> str:
+    """Return permissions as a row has them."""
+    document = permissions_document(permissions)
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+
+def permissions_of(text: str) -> Permissions:
+    """Return the permissions of a row."""
+    return {name: set(tags) for name, tags in _parsed_permissions(text)}
+
+
+@functools.lru_cache(1024)  # most keys of a store have the same ones
+def _parsed_permissions(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return tuple((name, tuple(tags)) for name, tags in json.loads(text).items())

@@ -1,0 +1,297 @@
+"""Queries: how one is answered is decided by what the index says of its size; then page by page.
+
+No connection is kept between two pages, so that whoever reads slowly keeps no log from being cut.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+
+from kvstore.query import Query, glob_matcher, run
+from kvstore.stores._sqlite import rows
+from kvstore.stores._sqlite.engine import Engine
+from kvstore.stores._sqlite.ordered import Ordered
+from kvstore.stores._sqlite.plan import (
+    Condition,
+    Node,
+    Span,
+    best_spans,
+    condition_of,
+    joined,
+    names_in,
+    parts_of,
+    text_after,
+)
+from kvstore.stores._sqlite.terms import Stored
+from kvstore.values import Record
+
+#: Counts stop here, one after the other, until it is plain which is least.
+_CAPS = (64, 4_096, 131_072)
+#: From so many on it pays to look for the first ones where the keys begin.
+_BROAD = 2_048
+#: How many entries are looked through for that, before all that match are sorted.
+_LOOKS = (1_024, 8_192)
+#: Keys in a page, growing: each sorts anew all that match.
+_PAGES = (1_024, 8_192, 65_536)
+#: Records in a page.
+_RECORDS = 512
+
+Pair = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a query is answered."""
+
+    #: Where the entries are found; None: all are looked at.
+    spans: tuple[Span, ...] | None
+    #: How many there are, about.
+    size: int
+    #: What they have to fulfil, too.
+    condition: Condition
+    #: The numbers of fields, see `Fields.find`.
+    fields: dict[str, int]
+
+
+class Search:
+    """One query, answered once."""
+
+    def __init__(self, engine: Engine, query: Query) -> None:
+        self._engine = engine
+        self._query = query
+        self._predicate = query.predicate()
+
+    def records(self) -> Iterator[Record]:
+        """Yield what is found, as :func:`kvstore.query.run` does."""
+        limit = self._query.limit
+        if limit == 0:
+            return iter(())
+        found = self._by_key() if self._query.order_by is None else self._in_order()
+        return found if limit is None else islice(found, limit)
+
+    def keys(self) -> Iterator[Record]:
+        """Yield the same, with nothing but the key where that is all the index need look at."""
+        query = self._query
+        if query.order_by is not None or query.limit == 0:
+            return self.records()
+        found = self._keys_alone()
+        return found if query.limit is None else islice(found, query.limit)
+
+    def count(self) -> int:
+        """Return how many are found."""
+        plan = self._plan
+        if not plan.condition.is_complete:
+            return sum(1 for _ in self._by_key())
+        if self._query.glob is not None:
+            return sum(1 for _ in self._keys_alone())
+        if plan.spans and plan.condition.sql == "1" and not self._query.prefix:
+            sql, arguments = _terms(plan.spans)
+            sql = f"FROM ({sql})"
+        else:
+            sql, arguments = self._from(None)
+        with self._engine.reading() as connection:
+            count: int = connection.execute(f"SELECT count(*) {sql}", arguments).fetchone()[0]
+        return count
+
+    # -- the plan --------------------------------------------------------------------------
+
+    @cached_property
+    def _plan(self) -> Plan:
+        query, engine = self._query, self._engine
+        names = names_in(query)
+        if query.order_by is not None:
+            names.add(query.order_by.removeprefix("-"))
+        fields: dict[str, int] = {}
+        if names:
+            with engine.reading() as connection:
+                fields = engine.fields.find(connection, names)
+            lacking = [-number for number in fields.values() if number < 0]
+            if lacking and engine.fields.ensure(lacking):
+                with engine.reading() as connection:
+                    fields = engine.fields.find(connection, names)
+        parts = parts_of(query, fields)
+        if not parts:
+            return Plan(None, 0, joined([], is_all=True), fields)
+        with engine.reading() as connection:
+            best = self._best(connection, parts)
+            if best is not None and self._is_prefix_better(connection, best[1]):
+                best = None
+        conditions = [
+            condition_of(part)
+            for number, part in enumerate(parts)
+            if best is None or number != best[0] or not best[3]
+        ]
+        condition = joined(conditions, is_all=True)
+        if best is None:
+            return Plan(None, 0, condition, fields)
+        return Plan(best[2], best[1], condition, fields)
+
+    def _best(
+        self, connection: sqlite3.Connection, parts: list[Node]
+    ) -> tuple[int, int, tuple[Span, ...], bool] | None:
+        """Return number, size, spans of the part with the fewest terms, and whether that is all."""
+        best = None
+        for cap in _CAPS:
+
+            def count(span: Span, cap: int = cap) -> int:
+                sql = (
+                    f"SELECT count(*) FROM (SELECT 1 FROM term WHERE {span.condition} LIMIT {cap})"
+                )
+                found: int = connection.execute(sql, span.arguments).fetchone()[0]
+                return found
+
+            best = None
+            for number, part in enumerate(parts):
+                choice = best_spans(part, count)
+                if choice is not None and (best is None or choice[0] < best[1]):
+                    best = (number, *choice)
+            if best is None or best[1] < cap or len(parts) == 1:
+                return best
+        return best
+
+    def _is_prefix_better(self, connection: sqlite3.Connection, size: int) -> bool:
+        if not self._query.prefix or size <= _CAPS[0]:
+            return False
+        condition, arguments = self._keys_within(None)
+        sql = f"SELECT count(*) FROM (SELECT 1 FROM entry e WHERE {condition} LIMIT {size})"
+        return bool(connection.execute(sql, arguments).fetchone()[0] < size)
+
+    # -- by key ----------------------------------------------------------------------------
+
+    def _by_key(self, after: str | None = None) -> Iterator[Record]:
+        found = self._predicate
+        for pairs in self._pages(after):
+            for record in self._load(pairs):
+                if found(record):
+                    yield record
+
+    def _keys_alone(self) -> Iterator[Record]:
+        if not self._plan.condition.is_complete:
+            yield from self._by_key()
+            return
+        glob = self._query.glob
+        matches = None if glob is None else glob_matcher(glob)
+        for pairs in self._pages(None):
+            for key, _ in pairs:
+                if matches is None or matches(key):
+                    yield Record(key, {}, 0)
+
+    def _pages(self, after: str | None) -> Iterator[list[Pair]]:
+        """Yield keys, in order, with the numbers of their rows."""
+        plan, query = self._plan, self._query
+        if after is None and query.order_by is None:
+            after = query.after
+        if plan.spans is not None and query.limit is not None and plan.size >= _BROAD:
+            for size in _LOOKS:
+                pairs, after = self._look(after, size)
+                yield pairs
+                if after is None:
+                    return
+        number = 0
+        while True:
+            size = _PAGES[min(number, len(_PAGES) - 1)]
+            if query.limit is not None and plan.condition.is_complete and query.glob is None:
+                size = min(size, query.limit)
+            sql, arguments = self._from(after)
+            with self._engine.reading() as connection:
+                pairs = connection.execute(
+                    f"SELECT e.key, e.seq {sql} ORDER BY e.key LIMIT {size}", arguments
+                ).fetchall()
+            if pairs:
+                yield pairs
+            if len(pairs) < size:
+                return
+            after = pairs[-1][0]
+            number += 1
+
+    def _look(self, after: str | None, size: int) -> tuple[list[Pair], str | None]:
+        """Look through so many entries for those that match; return where that ended."""
+        within, arguments = self._keys_within(after)
+        with self._engine.reading() as connection:
+            last = connection.execute(
+                f"SELECT key FROM entry e WHERE {within} ORDER BY key LIMIT 1 OFFSET {size - 1}",
+                arguments,
+            ).fetchone()
+            upto = "" if last is None else "AND e.key <= ?"
+            condition = self._full_condition
+            pairs = connection.execute(
+                f"SELECT e.key, e.seq FROM entry e WHERE {within} {upto} AND {condition.sql} "
+                "ORDER BY e.key",
+                (*arguments, *([] if last is None else last), *condition.arguments),
+            ).fetchall()
+        return pairs, None if last is None else last[0]
+
+    @cached_property
+    def _full_condition(self) -> Condition:
+        # All that can be asked of an entry, of what the spans stand for as well.
+        return joined(map(condition_of, parts_of(self._query, self._plan.fields)), is_all=True)
+
+    def _from(self, after: str | None) -> tuple[str, tuple[Stored, ...]]:
+        """Return the FROM and WHERE that find the entries, as ``e``."""
+        plan = self._plan
+        within, bounds = self._keys_within(after)
+        where = f"WHERE {within} AND {plan.condition.sql}"
+        arguments = (*bounds, *plan.condition.arguments)
+        if plan.spans is None:
+            return f"FROM entry e {where}", arguments
+        terms, values = _terms(plan.spans)
+        return f"FROM ({terms}) t CROSS JOIN entry e ON e.id = t.id {where}", (*values, *arguments)
+
+    def _keys_within(self, after: str | None) -> tuple[str, tuple[str, ...]]:
+        prefix = self._query.key_prefix()
+        conditions, arguments = ["1"], []
+        if after is not None:
+            conditions.append("e.key > ?")
+            arguments.append(after)
+        if prefix and (after is None or after < prefix):
+            conditions.append("e.key >= ?")
+            arguments.append(prefix)
+        end = text_after(prefix) if prefix else None
+        if end is not None:
+            conditions.append("e.key < ?")
+            arguments.append(end)
+        return " AND ".join(conditions), tuple(arguments)
+
+    def _load(self, pairs: list[Pair]) -> Iterator[Record]:
+        """Yield the records of the rows; of keys that were changed meanwhile, the present one."""
+        for start in range(0, len(pairs), _RECORDS):
+            part = pairs[start : start + _RECORDS]
+            with self._engine.reading() as connection:
+                found = rows.by_number(connection, json.dumps([seq for _, seq in part]))
+                records = []
+                for key, seq in part:
+                    record = found.get(seq) or rows.record(connection, key)
+                    if record is not None:
+                        records.append(record)
+            yield from records
+
+    # -- by field --------------------------------------------------------------------------
+
+    def _in_order(self) -> Iterator[Record]:
+        plan, query = self._plan, self._query
+        order_by = query.order_by or ""
+        number = plan.fields.get(order_by.removeprefix("-"))
+        few = plan.spans is not None and plan.size < _BROAD
+        if few or (number is not None and number < 0):
+            yield from run(query, self._by_key())
+            return
+        ordered = Ordered(self._engine, query, number, self._full_condition, self._load)
+        if number is not None and ordered.begins_with_values:
+            yield from filter(self._predicate, ordered.values())
+            if ordered.has_all():
+                return
+        yield from filter(ordered.is_missing, self._by_key(ordered.after_missing))
+
+
+def _terms(spans: tuple[Span, ...]) -> tuple[str, tuple[Stored, ...]]:
+    """Return the statement that finds the entries with a term in one of the spans."""
+    if not spans:
+        return "SELECT 0 AS id WHERE 0", ()
+    # An entry has one term in a span: of the values of a field, or of equal elements.
+    sql = " UNION ".join(f"SELECT id FROM term WHERE {span.condition}" for span in spans)
+    return sql, tuple(value for span in spans for value in span.arguments)

@@ -1,0 +1,333 @@
+"""One writer at a time, and one commit for all who wait: group commit, and transactions."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from kvstore.errors import StorageFullError, StoreError, UnavailableError
+from kvstore.stores._sqlite.blobs import Blobs
+from kvstore.stores._sqlite.connections import Connections
+
+T = TypeVar("T")
+
+#: How many changes share a commit at most.
+_BATCH = 256
+
+
+class Step:
+    """One atomic part of a transaction: what is done to the index, and to files after the commit.
+
+    What it does is undone by an error that leaves it, and may then be done again.
+    """
+
+    __slots__ = ("connection", "execute", "freed", "published")
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.execute = connection.execute
+        #: Names of staged files that rows name now.
+        self.published: list[str] = []
+        #: Names of files that no row names any more.
+        self.freed: list[str] = []
+
+    def free(self, file: str) -> None:
+        """Have a file removed after the commit, whoever dies meanwhile."""
+        self.execute("INSERT OR IGNORE INTO trash VALUES (?)", (file,))
+        self.freed.append(file)
+
+
+class _Ticket(Generic[T]):
+    """Work that waits for its turn."""
+
+    __slots__ = ("done", "error", "result", "step", "work")
+
+    def __init__(self, work: Callable[[Step], T]) -> None:
+        self.work = work
+        self.done = False
+        self.error: BaseException | None = None
+        self.result: Any = None
+        self.step: Step | None = None
+
+
+class Writer:
+    """Runs the changes of all threads of a store, one after the other.
+
+    Whoever gets the lock does the work of all who wait, in one transaction, and commits once: many
+    durable changes share one wait for the disk. A transaction of a user keeps the lock till its
+    end.
+    """
+
+    def __init__(self, connections: Connections, blobs: Blobs) -> None:
+        self._connections = connections
+        self._blobs = blobs
+        self._queue: deque[_Ticket[Any]] = deque()
+        self._removed: list[str] = []
+        #: Called when what was done was undone, so that nothing remembers it.
+        self.on_rollback: Callable[[], None] = lambda: None
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, in a forked child: nobody else is there who could hold the lock."""
+        self._lock = threading.Lock()
+        self._owner: int | None = None
+        self._transaction: Step | None = None
+        self._queue.clear()
+
+    def pause(self, patience: float) -> bool:
+        """Keep all from writing, for a fork; False where somebody goes on for too long."""
+        return self.mine() is None and self._lock.acquire(timeout=patience)
+
+    def go_on(self) -> None:
+        """End a pause."""
+        self._lock.release()
+
+    def mine(self) -> sqlite3.Connection | None:
+        """Return the connection of this thread's transaction, None if it is in none."""
+        if self._owner is not None and self._owner == threading.get_ident():
+            assert self._transaction is not None  # noqa: S101 - set together
+            return self._transaction.connection
+        return None
+
+    def run(self, work: Callable[[Step], T]) -> T:
+        """Return what *work* returns, when what it did is committed, or part of a transaction.
+
+        Raises:
+            UnavailableError: others keep the store locked.
+            StorageFullError, StorageError: nothing was changed.
+        """
+        if self.mine() is not None:
+            return self._within(work)
+        ticket = _Ticket(work)
+        self._queue.append(ticket)
+        self._acquire(ticket)
+        try:
+            if not ticket.done:
+                self._drain()
+        finally:
+            self._lock.release()
+        if ticket.error is not None:
+            raise ticket.error
+        result: T = ticket.result
+        return result
+
+    # -- transactions of users -------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Begin a transaction of this thread, that keeps all others from writing."""
+        self._acquire(None)
+        try:
+            connection = self._begin()
+        except BaseException:
+            self._lock.release()
+            raise
+        self._transaction = Step(connection)
+        self._owner = threading.get_ident()
+
+    def commit(self) -> None:
+        """Make what the transaction did last."""
+        step = self._transaction
+        assert step is not None  # noqa: S101 - begin() was called
+        self._commit(step.connection, [], [step])
+        self._end()
+        self._settle([step])
+
+    def rollback(self) -> None:
+        """Undo what the transaction did; nothing, where its commit failed before."""
+        step = self._transaction
+        if step is None or self.mine() is None:
+            return
+        self._undo(step.connection)
+        self._end()
+        self.discard(step.published)
+
+    def discard(self, names: list[str]) -> None:
+        """Remove staged files of changes that failed; where a row names one all the same it stays.
+
+        For Ctrl-C may come between a commit and our knowing of it.
+        """
+        if not names:
+            return
+        with contextlib.suppress(StoreError), self._connections.reading() as connection:
+            row = "SELECT 1 FROM blob WHERE file = ?"
+            self._blobs.discard(
+                [name for name in names if connection.execute(row, (name,)).fetchone() is None]
+            )
+
+    def _within(self, work: Callable[[Step], T]) -> T:
+        whole = self._transaction
+        assert whole is not None  # noqa: S101 - asked for by mine()
+        part = Step(whole.connection)
+        with self._connections.translated:
+            result = self._saved(part, work)
+        whole.published += part.published
+        whole.freed += part.freed
+        return result
+
+    def _end(self) -> None:
+        step, self._transaction, self._owner = self._transaction, None, None
+        assert step is not None  # noqa: S101 - called at the end of one
+        self._connections.give_writer(step.connection)
+        self._lock.release()
+
+    # -- what waits ------------------------------------------------------------------------
+
+    def _acquire(self, ticket: _Ticket[Any] | None) -> None:
+        if self._lock.acquire(timeout=self._connections.patience):
+            return
+        try:
+            if ticket is not None:
+                self._queue.remove(ticket)
+        except ValueError:  # somebody is at it right now
+            self._lock.acquire()
+            return
+        waited = f"{self._connections.patience:g} s"
+        raise UnavailableError(f"The store is busy: another transaction lasts for over {waited}.")
+
+    def _drain(self) -> None:
+        batch: list[_Ticket[Any]] = []
+        while self._queue and len(batch) < _BATCH:
+            batch.append(self._queue.popleft())
+        try:
+            if len(batch) == 1 or not self._run_together(batch):
+                for ticket in batch:
+                    self._run_alone(ticket)
+        except BaseException:
+            # Ctrl-C is for whoever has the lock; the others have waited long enough to be first.
+            waiting = [ticket for ticket in batch[::-1] if not ticket.done]
+            self._queue.extendleft(waiting)
+            raise
+
+    def _run_alone(self, ticket: _Ticket[Any]) -> None:
+        for again in (True, False):
+            try:
+                connection = self._begin()
+                step = Step(connection)
+                try:
+                    with self._connections.translated:
+                        ticket.result = ticket.work(step)
+                    self._commit(connection, [ticket], [step])
+                except BaseException:
+                    self._undo(connection)
+                    raise
+                finally:
+                    self._connections.give_writer(connection)
+            except StorageFullError as error:
+                # The log may have grown over what is free; copied into the index it is empty.
+                if again and self._shrink_log():
+                    continue
+                ticket.error = error
+            except Exception as error:  # noqa: BLE001 - raised again by whoever waits for it
+                ticket.error = error
+            else:
+                self._settle([step])
+            ticket.done = True
+            return
+
+    def _run_together(self, batch: list[_Ticket[Any]]) -> bool:
+        """Do it all in one transaction; False where that failed as a whole, and nothing is done."""
+        try:
+            connection = self._begin()
+        except StoreError:
+            return False
+        try:
+            for ticket in batch:
+                step = Step(connection)
+                ticket.step, ticket.error = step, None
+                try:
+                    with self._connections.translated:
+                        ticket.result = self._saved(step, ticket.work)
+                except Exception as error:  # noqa: BLE001 - raised again by whoever waits
+                    if not connection.in_transaction:
+                        return False
+                    ticket.step, ticket.error = None, error
+            steps = [ticket.step for ticket in batch if ticket.step is not None]
+            self._commit(connection, batch, steps)
+        except StoreError:
+            self._undo(connection)
+            return False
+        except BaseException:
+            self._undo(connection)
+            raise
+        finally:
+            self._connections.give_writer(connection)
+        self._settle(steps)
+        return True
+
+    # -- steps -----------------------------------------------------------------------------
+
+    def _begin(self) -> sqlite3.Connection:
+        connection = self._connections.take_writer()
+        try:
+            with self._connections.translated:
+                connection.execute("BEGIN IMMEDIATE")
+                if self._removed:
+                    removed, self._removed = self._removed, []
+                    rows = [(name,) for name in removed]
+                    connection.executemany("DELETE FROM trash WHERE file = ?", rows)
+        except BaseException:
+            self._undo(connection)
+            self._connections.give_writer(connection)
+            raise
+        return connection
+
+    def _saved(self, step: Step, work: Callable[[Step], T]) -> T:
+        step.execute("SAVEPOINT step")
+        try:
+            result = work(step)
+        except BaseException:
+            if step.connection.in_transaction:
+                step.execute("ROLLBACK TO step")
+                step.execute("RELEASE step")
+            self.on_rollback()
+            raise
+        step.execute("RELEASE step")
+        return result
+
+    def _commit(
+        self, connection: sqlite3.Connection, batch: list[_Ticket[Any]], steps: list[Step]
+    ) -> None:
+        try:
+            with self._connections.translated:
+                if any(step.published for step in steps):
+                    self._blobs.flush_stage()
+                connection.execute("COMMIT")
+        except Exception:
+            raise
+        except BaseException:
+            # Ctrl-C, told of after the commit: what is done must not be done again.
+            for ticket in batch:
+                ticket.done = not connection.in_transaction
+            raise
+        for ticket in batch:
+            ticket.done = True
+
+    def _undo(self, connection: sqlite3.Connection) -> None:
+        self.on_rollback()
+        if connection.in_transaction:
+            # Where this fails, too, give_writer closes the connection, which undoes it as well.
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+
+    def _settle(self, steps: list[Step]) -> None:
+        """Move and remove files after a commit. What fails is left for a sweep."""
+        for step in steps:
+            self._blobs.publish(step.published)
+            self._removed += self._blobs.remove(step.freed)
+
+    def _shrink_log(self) -> bool:
+        try:
+            connection = self._connections.take_writer()
+        except StoreError:
+            return False
+        try:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error:
+            return False
+        finally:
+            self._connections.give_writer(connection)
+        return True

@@ -1,0 +1,344 @@
+"""The embedded engine: one SQLite index and blob files beside it, in a folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from kvstore.documents import JsonObject
+from kvstore.errors import DamagedError, InvalidRequestError
+from kvstore.history import KEEP_CHANGES, JournalEntry, check_kept, check_since
+from kvstore.hub import EventHub
+from kvstore.query import Query
+from kvstore.store import AuthorizingStore
+from kvstore.stores._sqlite import rows
+from kvstore.stores._sqlite.blobs import Received
+from kvstore.stores._sqlite.changes import Keeping
+from kvstore.stores._sqlite.connections import PATIENCE
+from kvstore.stores._sqlite.engine import Engine
+from kvstore.stores._sqlite.reading import DataOpener, SmallOpener
+from kvstore.stores._sqlite.search import Search
+from kvstore.stores._sqlite.writer import Step
+from kvstore.values import Record, Value
+from kvstore.writes import Change, Condition, Written, missing, missing_version
+
+_TRIES = 100
+#: Entries of the journal that are read at a time.
+_PAGE = 1000
+
+
+class SQLiteStore(AuthorizingStore):
+    """A library of keys in the folder *root*: atomic, indexed, journaled.
+
+    The index is ``kvstore.db``, an SQLite database in WAL mode; data of more than 64 KiB are files
+    beside it. Any number of threads and processes may use one folder at a time, on a local disk.
+    There is one writer at a time; readers never wait for it, nor it for them. Who finds it taken
+    waits for up to *patience* seconds, then gets ``UnavailableError``.
+
+    **What a write promises.** Data, metadata, permissions, index and journal change as one. When
+    it returns, every process sees it, and it survives the death of any of them (``kill -9``). After
+    a power cut or a crash of the system the store opens as it is, without repair, and no key is
+    torn; but the last writes may be undone, newest first, as SQLite says of WAL with
+    ``synchronous=NORMAL``. With ``durable`` they are not: the commit waits for the disk
+    (``synchronous=FULL``), and writers that wait at the same time share one wait. Data of more than
+    64 KiB are flushed (``fsync``) before they are committed either way. This holds for disks that
+    do flush what they are told to, and for no network file system.
+
+    **Transactions** are real: a rollback undoes all, data too. A transaction keeps other writers
+    out until it ends; others read what was before it. A process forked within one cannot use the
+    store.
+
+    **Queries** are answered from an index. A field is indexed when it is first asked for; with a
+    million keys that takes some seconds, in which others can read and write.
+
+    **Streams and values** go on with the revision that was read, while it is replaced or removed.
+
+    Args:
+        root: the folder, made when the store connects if it is missing.
+        durable: whether a write returns only when it would survive a power cut.
+        keep_versions: how many earlier versions of each key to keep, data included.
+        keep_changes: how many changes the journal remembers.
+        keep_changes_for: seconds that it remembers them at most; None for no such limit. What is
+            older is forgotten with later writes, some hundred at a time.
+        patience: seconds to wait for others.
+        user_tag: who owns new keys.
+        events, metadata_schema: as for every store.
+
+    Raises:
+        InvalidRequestError: an argument that makes no sense.
+    """
+
+    capabilities: ClassVar[dict[str, Any]] = {
+        **AuthorizingStore.capabilities,
+        "transactions": True,
+        "changes": True,
+        "durability": "process-crash",
+    }
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        durable: bool = False,
+        keep_versions: int = 0,
+        keep_changes: int = KEEP_CHANGES,
+        keep_changes_for: float | None = None,
+        patience: float = PATIENCE,
+        user_tag: str = "local",
+        events: EventHub | None = None,
+        metadata_schema: JsonObject | None = None,
+    ) -> None:
+        super().__init__(events=events, metadata_schema=metadata_schema)
+        self._root = _absolute(root)
+        self._durable = durable
+        self._keeping = Keeping(
+            versions=check_kept("keep_versions", keep_versions),
+            changes=check_kept("keep_changes", keep_changes),
+            age=_seconds("keep_changes_for", keep_changes_for),
+        )
+        self._patience = _seconds("patience", patience) or 0.0
+        self._user_tag = user_tag
+        self._opened: Engine | None = None
+
+    def user_tag(self) -> str:
+        """Return the tag given to the constructor or, later, to ``connect``."""
+        return self._user_tag
+
+    def info(self) -> dict[str, Any]:
+        """Return what every store tells; ``durability`` and ``versions`` are as asked for."""
+        durability = "power-loss" if self._durable else "process-crash"
+        return {**super().info(), "durability": durability, "versions": self._keeping.versions}
+
+    def __repr__(self) -> str:
+        return f"<SQLiteStore {self._root!r}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "root": self._root,
+            "durable": self._durable,
+            "keep_versions": self._keeping.versions,
+            "keep_changes": self._keeping.changes,
+            "keep_changes_for": self._keeping.age,
+            "patience": self._patience,
+            "user_tag": self._user_tag,
+            "metadata_schema": self.metadata_schema,
+            "connected": self.is_connected(),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        options = {name: value for name, value in state.items() if name != "connected"}
+        SQLiteStore.__init__(self, **options)
+        if state["connected"]:
+            self.connect()
+
+    # -- life cycle ------------------------------------------------------------------------
+
+    def _connect(self, credentials: Any) -> None:
+        if credentials is not None and not isinstance(credentials, str):
+            kind = type(credentials).__name__
+            message = f"The credentials of a SQLiteStore are a user tag, not {kind}."
+            raise InvalidRequestError(message)
+        if self._opened is None:
+            self._opened = Engine(
+                self._root, self._keeping, durable=self._durable, patience=self._patience
+            )
+        self._user_tag = credentials or self._user_tag
+
+    def _disconnect(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
+
+    def _engine(self) -> Engine:
+        engine = self._opened
+        if engine is None:  # disconnected by another thread since the check
+            self._connected = False
+            self._ready()
+            raise AssertionError("unreachable")
+        return engine
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def _get(self, key: str) -> Value:
+        for _ in range(_TRIES):
+            with self._engine().reading() as connection:
+                content = rows.read(connection, key)
+            if content is None:
+                raise missing(key)
+            value = self._value(content)
+            if value is not None:
+                return value
+        raise _lost(key)
+
+    def _value(self, content: rows.Content) -> Value | None:
+        """Return the value, None where its file has been removed meanwhile."""
+        record, file, data = content
+        if file is None:
+            return Value(record, SmallOpener(record, data or b""))
+        blobs = self._engine().blobs
+        try:
+            descriptor = blobs.open(file)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                with blobs.translated:
+                    raise
+            # Somebody keeps a thousand values: let them be opened when they are read.
+            return Value(record, DataOpener(record, blobs, file, None))
+        return (
+            None
+            if descriptor is None
+            else Value(record, DataOpener(record, blobs, file, descriptor))
+        )
+
+    def _record(self, key: str) -> Record:
+        with self._engine().reading() as connection:
+            record = rows.record(connection, key)
+        if record is None:
+            raise missing(key)
+        return record
+
+    def _exists(self, key: str) -> bool:
+        with self._engine().reading() as connection:
+            return rows.exists(connection, key)
+
+    def _records(self, prefix: str, after: str | None) -> Iterator[Record]:
+        return self._query(Query(prefix=prefix, after=after))
+
+    def _query(self, query: Query) -> Iterator[Record]:
+        return Search(self._engine(), query).records()
+
+    def _query_keys(self, query: Query) -> Iterator[Record]:
+        return Search(self._engine(), query).keys()
+
+    def _count(self, query: Query) -> int:
+        return Search(self._engine(), query).count()
+
+    # -- history ---------------------------------------------------------------------------
+
+    def _sequence(self) -> int:
+        with self._engine().reading() as connection:
+            return rows.newest(connection)
+
+    def _changes(self, since: int, limit: int | None) -> Iterator[JournalEntry]:
+        self._check_since(since)
+        return self._pages(since, limit)
+
+    def _pages(self, since: int, limit: int | None) -> Iterator[JournalEntry]:
+        while limit is None or limit > 0:
+            count = _PAGE if limit is None else min(limit, _PAGE)
+            self._check_since(since)
+            with self._engine().reading() as connection:
+                entries = rows.journal(connection, since, count)
+            yield from entries
+            if len(entries) < count:
+                return
+            since = entries[-1].seq
+            limit = None if limit is None else limit - count
+
+    def _check_since(self, since: int) -> None:
+        with self._engine().reading() as connection:
+            newest = rows.newest(connection)
+            oldest = max(rows.oldest(connection), newest - self._keeping.changes + 1)
+        check_since(since, oldest=oldest, newest=newest)
+
+    def _versions(self, key: str) -> list[Record]:
+        with self._engine().reading() as connection, _snapshot(connection):
+            record = rows.record(connection, key)
+            kept = [version.record for version in rows.versions(connection, key)]
+        return kept if record is None else [record, *kept]
+
+    def _get_version(self, key: str, version: str) -> Value:
+        for _ in range(_TRIES):
+            with self._engine().reading() as connection:
+                content = rows.read_revision(connection, key, version)
+            if content is None:
+                raise missing_version(key, version)
+            value = self._value(content)
+            if value is not None:
+                return value
+        raise _lost(key)
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def _write(self, key: str, change: Change) -> Written:
+        engine = self._engine()
+        received: Received | None = None
+        if change.data is not None:
+            if change.condition or change.needs_key:
+                # Refuse before the data is read, and check again when nobody can come between.
+                with engine.reading() as connection:
+                    change.check(key, rows.record(connection, key))
+            received = engine.blobs.receive(change.data)
+        owner = self._user_tag
+        try:
+            return engine.writer.run(
+                lambda step: engine.changes.write(step, key, change, received, owner)
+            )
+        except BaseException:
+            if received is not None and received.file is not None:
+                engine.writer.discard([received.file])
+            raise
+
+    def _restore(self, key: str, version: Record, change: Change) -> Written:
+        engine, owner = self._engine(), self._user_tag
+        revision = version.revision or ""
+        return engine.writer.run(
+            lambda step: engine.changes.restore(step, key, revision, change, owner)
+        )
+
+    def _delete(self, key: str, condition: Condition) -> JsonObject:
+        engine = self._engine()
+
+        def work(step: Step) -> JsonObject:
+            return engine.changes.delete(step, key, condition)
+
+        return engine.writer.run(work)
+
+    def _begin(self) -> None:
+        self._engine().writer.begin()
+
+    def _commit(self) -> None:
+        self._engine().writer.commit()
+
+    def _rollback(self) -> None:
+        self._engine().writer.rollback()
+
+
+class _snapshot:  # noqa: N801 - used as a word
+    """Several statements that see one state: ``with _snapshot(connection): ...``."""
+
+    __slots__ = ("_connection", "_is_outer")
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._is_outer = not connection.in_transaction
+
+    def __enter__(self) -> None:
+        if self._is_outer:
+            self._connection.execute("BEGIN")
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._is_outer and self._connection.in_transaction:
+            self._connection.execute("COMMIT")
+
+
+def _lost(key: str) -> DamagedError:
+    return DamagedError(f"The file with the data of the key {key!a:.300} is missing.", key=key)
+
+
+def _absolute(root: object) -> str:
+    path = os.fspath(root) if isinstance(root, (str, os.PathLike)) else None
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise InvalidRequestError(f"The root is the path of a folder, not {root!r:.100}.")
+    return os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links
+
+
+def _seconds(name: str, number: object) -> float | None:
+    if number is None:
+        return None
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number < 1e9:
+        raise InvalidRequestError(f"{name} is a number of seconds, not {number!r:.100}.")
+    return float(number)
