@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import sqlite3
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 from kvstore.documents import JsonObject
 from kvstore.errors import DamagedError, InvalidRequestError
@@ -19,7 +17,7 @@ from kvstore.stores._sqlite.blobs import Received
 from kvstore.stores._sqlite.changes import Keeping
 from kvstore.stores._sqlite.connections import PATIENCE
 from kvstore.stores._sqlite.engine import Engine
-from kvstore.stores._sqlite.reading import DataOpener, SmallOpener
+from kvstore.stores._sqlite.reading import SmallOpener, open_blob, open_small
 from kvstore.stores._sqlite.search import Search
 from kvstore.stores._sqlite.writer import Step
 from kvstore.values import Record, Value
@@ -163,46 +161,48 @@ class SQLiteStore(AuthorizingStore):
     # -- reading ---------------------------------------------------------------------------
 
     def _get(self, key: str) -> Value:
-        for _ in range(_TRIES):
-            with self._engine().reading() as connection:
-                content = rows.read(connection, key)
-            if content is None:
-                raise missing(key)
-            value = self._value(content)
-            if value is not None:
-                return value
-        raise _lost(key)
+        value = self._content(rows.CONTENT, key)
+        if value is None:
+            raise missing(key)
+        return value
 
-    def _value(self, content: rows.Content) -> Value | None:
-        """Return the value, None where its file has been removed meanwhile."""
-        record, file, data = content
-        if file is None:
-            return Value(record, SmallOpener(record, data or b""))
-        blobs = self._engine().blobs
-        try:
-            descriptor = blobs.open(file)
-        except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE):
-                with blobs.translated:
-                    raise
-            # Somebody keeps a thousand values: let them be opened when they are read.
-            return Value(record, DataOpener(record, blobs, file, None))
-        return (
-            None
-            if descriptor is None
-            else Value(record, DataOpener(record, blobs, file, descriptor))
-        )
+    def _content(self, sql: str, *arguments: str) -> Value | None:
+        engine = self._engine()
+        for _ in range(_TRIES):
+            row = engine.one(sql, *arguments)
+            if row is None:
+                return None
+            record, file, data = rows.content_of(row)
+            if file is None:
+                return Value(record, SmallOpener(record, data or b""))
+            opener = open_blob(record, engine.blobs, file)
+            if opener is not None:  # else it was replaced, and removed, meanwhile
+                return Value(record, opener)
+        raise _lost(arguments[0])
+
+    def _open(self, key: str, start: int | None, end: int | None) -> BinaryIO:
+        row = self._engine().one(rows.DATA, key)
+        if row is None:
+            raise missing(key)
+        file, data, size, digest = row
+        if file is not None:
+            return super()._open(key, start, end)
+        return open_small(key, data or b"", size, digest, start, end)
 
     def _record(self, key: str) -> Record:
-        with self._engine().reading() as connection:
-            record = rows.record(connection, key)
-        if record is None:
+        row = self._engine().one(rows.RECORD, key)
+        if row is None:
             raise missing(key)
-        return record
+        return rows.record_of(row)
+
+    def _metadata(self, key: str) -> JsonObject:
+        row = self._engine().one(rows.METADATA, key)
+        if row is None:
+            raise missing(key)
+        return rows.parsed(row[0])
 
     def _exists(self, key: str) -> bool:
-        with self._engine().reading() as connection:
-            return rows.exists(connection, key)
+        return self._engine().one(rows.EXISTS, key) is not None
 
     def _records(self, prefix: str, after: str | None) -> Iterator[Record]:
         return self._query(Query(prefix=prefix, after=after))
@@ -219,8 +219,8 @@ class SQLiteStore(AuthorizingStore):
     # -- history ---------------------------------------------------------------------------
 
     def _sequence(self) -> int:
-        with self._engine().reading() as connection:
-            return rows.newest(connection)
+        newest: int = self._engine().one(rows.NEWEST)[0]
+        return newest
 
     def _changes(self, since: int, limit: int | None) -> Iterator[JournalEntry]:
         self._check_since(since)
@@ -239,27 +239,21 @@ class SQLiteStore(AuthorizingStore):
             limit = None if limit is None else limit - count
 
     def _check_since(self, since: int) -> None:
-        with self._engine().reading() as connection:
-            newest = rows.newest(connection)
-            oldest = max(rows.oldest(connection), newest - self._keeping.changes + 1)
+        newest, oldest = self._engine().one(rows.EXTENT)
+        oldest = max(oldest, newest - self._keeping.changes + 1)
         check_since(since, oldest=oldest, newest=newest)
 
     def _versions(self, key: str) -> list[Record]:
-        with self._engine().reading() as connection, _snapshot(connection):
-            record = rows.record(connection, key)
+        with self._engine().snapshot() as connection:
+            record = rows.current_record(connection, key)
             kept = [version.record for version in rows.versions(connection, key)]
         return kept if record is None else [record, *kept]
 
     def _get_version(self, key: str, version: str) -> Value:
-        for _ in range(_TRIES):
-            with self._engine().reading() as connection:
-                content = rows.read_revision(connection, key, version)
-            if content is None:
-                raise missing_version(key, version)
-            value = self._value(content)
-            if value is not None:
-                return value
-        raise _lost(key)
+        value = self._content(rows.CONTENT_OF_VERSION, key, key, version)
+        if value is None:
+            raise missing_version(key, version)
+        return value
 
     # -- writing ---------------------------------------------------------------------------
 
@@ -269,8 +263,8 @@ class SQLiteStore(AuthorizingStore):
         if change.data is not None:
             if change.condition or change.needs_key:
                 # Refuse before the data is read, and check again when nobody can come between.
-                with engine.reading() as connection:
-                    change.check(key, rows.record(connection, key))
+                row = engine.one(rows.RECORD, key)
+                change.check(key, None if row is None else rows.record_of(row))
             received = engine.blobs.receive(change.data)
         owner = self._user_tag
         try:
@@ -305,24 +299,6 @@ class SQLiteStore(AuthorizingStore):
 
     def _rollback(self) -> None:
         self._engine().writer.rollback()
-
-
-class _snapshot:  # noqa: N801 - used as a word
-    """Several statements that see one state: ``with _snapshot(connection): ...``."""
-
-    __slots__ = ("_connection", "_is_outer")
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._is_outer = not connection.in_transaction
-
-    def __enter__(self) -> None:
-        if self._is_outer:
-            self._connection.execute("BEGIN")
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._is_outer and self._connection.in_transaction:
-            self._connection.execute("COMMIT")
 
 
 def _lost(key: str) -> DamagedError:

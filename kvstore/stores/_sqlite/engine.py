@@ -8,6 +8,7 @@ import os
 import sqlite3
 import weakref
 from collections.abc import Iterator
+from typing import Any
 
 from kvstore.disk import flush_folder
 from kvstore.errors import StorageError
@@ -77,6 +78,35 @@ class Engine:
         else:
             with self.connections.translated:
                 yield mine
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """As ``reading()``, for several statements that are to see one state."""
+        with self.reading() as connection:
+            if connection.in_transaction:
+                yield connection
+                return
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("ROLLBACK")  # nothing was written
+
+    def one(self, sql: str, *arguments: object) -> Any:
+        """Return the first row that a statement finds, None if there is none.
+
+        As ``reading()`` does, at a third of the price.
+        """
+        connections = self.connections
+        mine = self.writer.mine()
+        connection = connections.take() if mine is None else mine
+        try:
+            return connection.execute(sql, arguments).fetchone()
+        except sqlite3.Error as error:
+            raise connections.translated.of(error) from error
+        finally:
+            if mine is None:
+                connections.give(connection)
 
     def tidy(self) -> tuple[int, int]:
         """Finish what processes that died had begun; return what was moved and what removed."""

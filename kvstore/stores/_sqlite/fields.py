@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Collection, Mapping
 
 from kvstore.documents import JsonObject
 from kvstore.errors import StorageError, UnavailableError
+from kvstore.stores._sqlite.rows import parsed
 from kvstore.stores._sqlite.terms import names_of, terms_of
 from kvstore.stores._sqlite.writer import Step, Writer
 
@@ -100,7 +100,7 @@ class Fields:
         terms = [
             (slot, value, entry)
             for entry, metadata in entries
-            for slot, value in terms_of(json.loads(metadata), fields)
+            for slot, value in terms_of(parsed(metadata), fields)
         ]
         terms.sort(key=_in_order)
         step.connection.executemany("INSERT OR IGNORE INTO term VALUES (?, ?, ?)", terms)

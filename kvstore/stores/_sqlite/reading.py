@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import io
 import os
 import threading
@@ -9,7 +11,7 @@ from typing import Any, BinaryIO
 
 from kvstore.errors import ConflictError, IntegrityError
 from kvstore.stores._sqlite.blobs import Blobs
-from kvstore.streams import CheckedReader, LimitedReader, buffered, sha256
+from kvstore.streams import CheckedReader, LimitedReader, buffered
 from kvstore.values import Record, resolve_range
 
 
@@ -67,15 +69,40 @@ class SmallOpener:
 
     def __call__(self, start: int | None, end: int | None) -> BinaryIO:
         """Return a stream over a range of the data."""
-        record, data = self._record, self._data
-        is_whole = start is None and end is None
-        if len(data) != record.size or (is_whole and sha256(data) != record.digest):
-            message = f"The data of {record.key!a} are not those that were stored."
-            raise IntegrityError(message, key=record.key)
-        if is_whole:
-            return io.BytesIO(data)
-        first, last = resolve_range(start, end, len(data), key=record.key)
-        return io.BytesIO(data[first:last])
+        record = self._record
+        digest = bytes.fromhex((record.digest or "")[7:])
+        return open_small(record.key, self._data, record.size, digest, start, end)
+
+
+def open_small(
+    key: str, data: bytes, size: int, digest: bytes, start: int | None, end: int | None
+) -> BinaryIO:
+    """Return a stream over a range of data in memory.
+
+    Raises:
+        IntegrityError: they have not this size, or as a whole not this digest.
+        RangeError: the range does not lie in the data.
+    """
+    is_whole = start is None and end is None
+    if len(data) != size or (is_whole and hashlib.sha256(data).digest() != digest):
+        raise IntegrityError(f"The data of {key!a} are not those that were stored.", key=key)
+    if is_whole:
+        return io.BytesIO(data)
+    first, last = resolve_range(start, end, size, key=key)
+    return io.BytesIO(data[first:last])
+
+
+def open_blob(record: Record, blobs: Blobs, name: str) -> DataOpener | None:
+    """Return what opens the data in a file, None if the file is not there."""
+    try:
+        descriptor = blobs.open(name)
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            with blobs.translated:
+                raise
+        # Somebody holds a thousand values: these are opened when they are read.
+        return DataOpener(record, blobs, name, None)
+    return None if descriptor is None else DataOpener(record, blobs, name, descriptor)
 
 
 class _File:

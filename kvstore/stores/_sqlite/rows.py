@@ -20,15 +20,26 @@ _FIELDS = (
 )
 _NOW = "FROM entry e CROSS JOIN change c ON c.seq = e.seq"
 _ROW = f"SELECT {_FIELDS}, e.id, e.seq, c.blob {_NOW} WHERE e.key = ?"
-_RECORD = f"SELECT {_FIELDS} {_NOW} WHERE e.key = ?"
-_DATA = f"SELECT {_FIELDS}, b.file, b.data"
 _BLOB = "LEFT JOIN blob b ON b.id = c.blob"
-_READ = f"{_DATA} {_NOW} {_BLOB} WHERE e.key = ?"
-_READ_REVISION = (
-    f"{_DATA} FROM (SELECT seq FROM entry WHERE key = :key UNION ALL "
-    "SELECT seq FROM version WHERE key = :key) k "
-    f"CROSS JOIN change c ON c.seq = k.seq {_BLOB} WHERE c.revision = :revision"
+_CONTENT = f"SELECT {_FIELDS}, b.file, b.data"
+
+# What is read of a key; each gives one row or none. Of RECORD `record_of` makes a record, of
+# CONTENT and CONTENT_OF_VERSION `content_of` a content.
+EXISTS = "SELECT 1 FROM entry WHERE key = ?"
+RECORD = f"SELECT {_FIELDS} {_NOW} WHERE e.key = ?"
+METADATA = f"SELECT c.metadata {_NOW} WHERE e.key = ?"
+#: Where the data are, and what they should be: file, bytes, size, digest.
+DATA = f"SELECT b.file, b.data, c.size, c.digest {_NOW} {_BLOB} WHERE e.key = ?"
+CONTENT = f"{_CONTENT} {_NOW} {_BLOB} WHERE e.key = ?"
+#: Arguments: key, key, revision.
+CONTENT_OF_VERSION = (
+    f"{_CONTENT} FROM (SELECT seq FROM entry WHERE key = ? UNION ALL "
+    "SELECT seq FROM version WHERE key = ?) k "
+    f"CROSS JOIN change c ON c.seq = k.seq {_BLOB} WHERE c.revision = ?"
 )
+NEWEST = "SELECT coalesce(max(seq), 0) FROM change"
+#: Numbers of the newest change, and of the oldest that is not forgotten.
+EXTENT = f"SELECT ({NEWEST}), oldest FROM journal"
 _VERSIONS = (
     f"SELECT {_FIELDS}, c.seq, c.blob FROM version v CROSS JOIN change c ON c.seq = v.seq "
     "WHERE v.key = ? ORDER BY v.seq DESC"
@@ -38,6 +49,9 @@ _JOURNAL = (
     "SELECT seq, action, key, revision, metadata, changed FROM change "
     "WHERE seq > ? ORDER BY seq LIMIT ?"
 )
+
+
+_scan = json.JSONDecoder().scan_once
 
 
 class Row(NamedTuple):
@@ -71,7 +85,7 @@ def record_of(row: tuple[Any, ...]) -> Record:
     """Return the record that the first columns of a row are."""
     return Record(
         key=row[0],
-        metadata=json.loads(row[2]),
+        metadata=parsed(row[2]),
         size=row[6],
         created=row[4],
         modified=row[5],
@@ -88,38 +102,14 @@ def current(connection: sqlite3.Connection, key: str) -> Row | None:
     return None if row is None else Row(record_of(row), row[2], *row[9:])
 
 
-def read(connection: sqlite3.Connection, key: str) -> Content | None:
-    """Return the record of *key* and where its data are."""
-    row = connection.execute(_READ, (key,)).fetchone()
-    return None if row is None else Content(record_of(row), row[9], row[10])
+def content_of(row: tuple[Any, ...]) -> Content:
+    """Return the record that the first columns of a row are, and where its data are."""
+    return Content(record_of(row), row[9], row[10])
 
 
-def read_revision(connection: sqlite3.Connection, key: str, revision: str) -> Content | None:
-    """Return a version of *key*, the current one or one that is kept, and where its data are."""
-    row = connection.execute(_READ_REVISION, {"key": key, "revision": revision}).fetchone()
-    return None if row is None else Content(record_of(row), row[9], row[10])
-
-
-def exists(connection: sqlite3.Connection, key: str) -> bool:
-    """Tell whether there is such a key."""
-    return connection.execute("SELECT 1 FROM entry WHERE key = ?", (key,)).fetchone() is not None
-
-
-def newest(connection: sqlite3.Connection) -> int:
-    """Return the number of the newest change."""
-    number: int | None = connection.execute("SELECT max(seq) FROM change").fetchone()[0]
-    return number or 0
-
-
-def oldest(connection: sqlite3.Connection) -> int:
-    """Return the number of the oldest change that is not forgotten."""
-    number: int = connection.execute("SELECT oldest FROM journal").fetchone()[0]
-    return number
-
-
-def record(connection: sqlite3.Connection, key: str) -> Record | None:
+def current_record(connection: sqlite3.Connection, key: str) -> Record | None:
     """Return the record of *key*, None if there is no such key."""
-    row = connection.execute(_RECORD, (key,)).fetchone()
+    row = connection.execute(RECORD, (key,)).fetchone()
     return None if row is None else record_of(row)
 
 
@@ -137,11 +127,17 @@ def versions(connection: sqlite3.Connection, key: str) -> list[Kept]:
 def journal(connection: sqlite3.Connection, since: int, limit: int) -> list[JournalEntry]:
     """Return the entries of the journal after *since*."""
     return [
-        JournalEntry(seq, ACTIONS[action], key, revision, json.loads(metadata), time)
+        JournalEntry(seq, ACTIONS[action], key, revision, parsed(metadata), time)
         for seq, action, key, revision, metadata, time in connection.execute(
             _JOURNAL, (since, limit)
         )
     ]
+
+
+def parsed(text: str) -> JsonObject:
+    """Return the metadata of a row. They are our own JSON, with nothing before or behind it."""
+    metadata: JsonObject = _scan(text, 0)[0]
+    return metadata
 
 
 def text_of(metadata: JsonObject) -> str:

@@ -150,7 +150,7 @@ class Search:
                 choice = best_spans(part, count)
                 if choice is not None and (best is None or choice[0] < best[1]):
                     best = (number, *choice)
-            if best is None or best[1] < cap or len(parts) == 1:
+            if best is None or best[1] < cap or (len(parts) == 1 and cap >= _BROAD):
                 return best
         return best
 
@@ -161,14 +161,17 @@ class Search:
         sql = f"SELECT count(*) FROM (SELECT 1 FROM entry e WHERE {condition} LIMIT {size})"
         return bool(connection.execute(sql, arguments).fetchone()[0] < size)
 
+    @cached_property
+    def _is_decided(self) -> bool:
+        """Whether the index finds what is meant, and nothing else."""
+        return self._plan.condition.is_complete and self._query.glob is None
+
     # -- by key ----------------------------------------------------------------------------
 
     def _by_key(self, after: str | None = None) -> Iterator[Record]:
-        found = self._predicate
         for pairs in self._pages(after):
-            for record in self._load(pairs):
-                if found(record):
-                    yield record
+            records = self._load(pairs)
+            yield from records if self._is_decided else filter(self._predicate, records)
 
     def _keys_alone(self) -> Iterator[Record]:
         if not self._plan.condition.is_complete:
@@ -195,7 +198,7 @@ class Search:
         number = 0
         while True:
             size = _PAGES[min(number, len(_PAGES) - 1)]
-            if query.limit is not None and plan.condition.is_complete and query.glob is None:
+            if query.limit is not None and query.order_by is None and self._is_decided:
                 size = min(size, query.limit)
             sql, arguments = self._from(after)
             with self._engine.reading() as connection:
@@ -265,7 +268,7 @@ class Search:
                 found = rows.by_number(connection, json.dumps([seq for _, seq in part]))
                 records = []
                 for key, seq in part:
-                    record = found.get(seq) or rows.record(connection, key)
+                    record = found.get(seq) or rows.current_record(connection, key)
                     if record is not None:
                         records.append(record)
             yield from records
