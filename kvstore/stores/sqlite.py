@@ -19,8 +19,9 @@ from kvstore.stores._sqlite.connections import PATIENCE
 from kvstore.stores._sqlite.engine import Engine
 from kvstore.stores._sqlite.reading import SmallOpener, open_blob, open_small
 from kvstore.stores._sqlite.search import Search
+from kvstore.stores._sqlite.verify import Verification, Verifier, repair
 from kvstore.stores._sqlite.writer import Step
-from kvstore.values import Record, Value
+from kvstore.values import ProgressCallback, Record, Value
 from kvstore.writes import Change, Condition, Written, missing, missing_version
 
 _TRIES = 100
@@ -254,6 +255,32 @@ class SQLiteStore(AuthorizingStore):
         if value is None:
             raise missing_version(key, version)
         return value
+
+    # -- care ------------------------------------------------------------------------------
+
+    def verify(self, progress: ProgressCallback | None = None) -> Verification:
+        """Read all data again and compare everything with everything; change nothing.
+
+        Others may go on using the store. *progress* is called with the keys done and all there are.
+
+        Returns:
+            How many keys, versions and bytes were looked at, and the problems: data that are
+            ``missing`` or ``torn``, an ``orphan`` that belongs to no key, an ``index`` or
+            ``journal`` that contradicts itself.
+
+        Raises:
+            DamagedError: the index cannot be read at all.
+        """
+        self._ready()
+        return Verifier(self._engine()).verify(progress)
+
+    def repair(self) -> list[str]:
+        """Remove orphans, and indexes of fields that are wrong; return a sentence for each.
+
+        No key is changed. A key whose data are missing or torn stays, for whoever can set it again.
+        """
+        self._ready()
+        return repair(self._engine())
 
     # -- writing ---------------------------------------------------------------------------
 

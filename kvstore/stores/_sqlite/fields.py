@@ -14,8 +14,9 @@ from kvstore.stores._sqlite.writer import Step, Writer
 _NONE, _MAKING, _READY = range(3)
 #: Names that a process remembers to have seen; metadata may have names without end.
 _KNOWN = 20_000
-#: Entries that are indexed in one transaction; others write between two.
-_CHUNK = 4_000
+#: Entries that are indexed in one transaction, a quarter of a second; others write between two.
+#: Each writes most pages of the index of a field anew, so that small ones would take for ever.
+_CHUNK = 30_000
 
 _ROWS = (
     "SELECT e.id, c.metadata FROM entry e CROSS JOIN change c ON c.seq = e.seq "

@@ -51,7 +51,7 @@ _JOURNAL = (
 )
 
 
-_scan = json.JSONDecoder().scan_once
+_decode = json.JSONDecoder().raw_decode
 
 
 class Row(NamedTuple):
@@ -136,7 +136,7 @@ def journal(connection: sqlite3.Connection, since: int, limit: int) -> list[Jour
 
 def parsed(text: str) -> JsonObject:
     """Return the metadata of a row. They are our own JSON, with nothing before or behind it."""
-    metadata: JsonObject = _scan(text, 0)[0]
+    metadata: JsonObject = _decode(text)[0]
     return metadata
 
 

@@ -37,9 +37,9 @@ _BROAD = 2_048
 #: How many entries are looked through for that, before all that match are sorted.
 _LOOKS = (1_024, 8_192)
 #: Keys in a page, growing: each sorts anew all that match.
-_PAGES = (1_024, 8_192, 65_536)
-#: Records in a page.
-_RECORDS = 512
+_PAGES = (1_024, 8_192, 262_144)
+#: Records in a page, at most and at least.
+_RECORDS, _FEW = 512, 16
 
 Pair = tuple[str, int]
 
@@ -262,8 +262,10 @@ class Search:
 
     def _load(self, pairs: list[Pair]) -> Iterator[Record]:
         """Yield the records of the rows; of keys that were changed meanwhile, the present one."""
-        for start in range(0, len(pairs), _RECORDS):
-            part = pairs[start : start + _RECORDS]
+        limit = self._query.limit
+        size = _RECORDS if limit is None else min(max(limit, _FEW), _RECORDS)
+        for start in range(0, len(pairs), size):
+            part = pairs[start : start + size]
             with self._engine.reading() as connection:
                 found = rows.by_number(connection, json.dumps([seq for _, seq in part]))
                 records = []
