@@ -1,4 +1,4 @@
-"""Does one operation in each of many forked children, for test_filesystem_crash to interrupt.
+"""Does one operation in each of many forked children, for `injection` to interrupt.
 
 Reads jobs from standard input, a JSON object a line, and answers each with the exit status of the
 child that did it. Whoever traces us counts the calls of each child from zero; ``burn`` says how
@@ -19,14 +19,26 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from kvstore import FileSystemStore, StorageError, StorageFullError
+from kvstore import FileSystemStore, SQLiteStore, StorageError, StorageFullError, Store
 
 OK, FULL, FAILED, BROKEN, UNEXPECTED = range(5)
 NEW = b"the new data" * 50
 LONG = "long/" + "x" * 600
 NOWHERE = "/nonexistent/file"
 
-OPERATIONS: dict[str, Callable[[FileSystemStore], object]] = {
+#: Too large for the index of a SQLiteStore.
+LARGE = b"more than fits" * 10_000
+
+
+def several(store: Store) -> None:
+    with store.transaction():
+        store.set("a/key", LARGE, metadata={"v": "new"})
+        store.set("b/key", NEW, metadata={"v": "new"})
+        store.delete("a/large")
+
+
+STORES: dict[str, Callable[..., Store]] = {"file": FileSystemStore, "sqlite": SQLiteStore}
+OPERATIONS: dict[str, Callable[[Store], object]] = {
     "connect": lambda store: store.connect(),
     "tidy up": lambda store: store.connect(),
     "replace": lambda store: store.set("a/key", NEW, metadata={"v": "new"}),
@@ -35,13 +47,23 @@ OPERATIONS: dict[str, Callable[[FileSystemStore], object]] = {
     "set_metadata": lambda store: store.set_metadata("a/key", {"v": "new"}),
     "create by set_metadata": lambda store: store.set_metadata("b/key", {"v": "new"}),
     "delete": lambda store: store.delete("a/key"),
+    "replace by large": lambda store: store.set("a/key", LARGE, metadata={"v": "new"}),
+    "replace large": lambda store: store.set("a/large", LARGE[::-1], metadata={"v": "new"}),
+    "replace large by small": lambda store: store.set("a/large", NEW, metadata={"v": "new"}),
+    "create large": lambda store: store.set("b/key", LARGE, metadata={"v": "new"}),
+    "delete large": lambda store: store.delete("a/large"),
+    "transaction": several,
 }
 
 null = os.open(os.devnull, os.O_WRONLY)
 BURN: dict[str, Callable[[], object]] = {
     "openat": lambda: os.open(NOWHERE, os.O_RDONLY),
     "write": lambda: os.write(null, b""),
+    "pwrite64": lambda: os.pwrite(null, b"", 0),
     "fsync": lambda: os.fsync(null),
+    "fdatasync": lambda: os.fdatasync(null),
+    "ftruncate": lambda: os.ftruncate(null, 0),
+    "fallocate": lambda: os.posix_fallocate(null, 0, 1),
     "rename": lambda: os.rename(NOWHERE, NOWHERE),
     "unlink": lambda: os.unlink(NOWHERE),
     "mkdir": lambda: os.mkdir(NOWHERE),
@@ -60,7 +82,7 @@ def burn(call: str, times: int) -> None:
 
 
 def work(job: dict[str, Any]) -> int:
-    store = FileSystemStore(job["root"], durable=job["durable"])
+    store = STORES[job["kind"]](job["root"], durable=job["durable"])
     if job["operation"] not in ("connect", "tidy up"):
         store.connect()
     mark(job, b"begin")

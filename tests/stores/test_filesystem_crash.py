@@ -1,21 +1,13 @@
-"""A FileSystemStore that is killed at, or refused, any system call that changes files.
-
-strace does it: it counts the calls of each process and kills it, or has the call fail, at one.
-"""
+"""A FileSystemStore that is killed at, or refused, any system call that changes files."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
-import re
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 from unittest import mock
@@ -25,21 +17,14 @@ import pytest
 from kvstore import FileSystemStore, KeyNotFoundError
 from kvstore.filenames import encode, sidecar
 from kvstore.stores import filesystem
-from tests.stores import crash_child
 from tests.stores.crash_child import FAILED, FULL, LONG, NEW, OK
+from tests.stores.injection import CALLS, KILLED, WHEN, Call, Job, Trace, hits, run, traced
 
 #: Data and metadata of a key, None if there is no such key.
 State: TypeAlias = tuple[bytes, dict[str, Any]] | None
 
-CALLS = (
-    "openat,write,pwrite64,fsync,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,rmdir,"
-    "utimensat,ftruncate,flock"
-)
-#: Which call of a kind is hit, counted in each process; more than an operation makes by itself.
-WHEN = 40
 OLD = (b"the old data" * 40, {"v": "old"})
 OTHERS = {"a/other": (b"other", {"o": 1}), "z": (b"", {})}
-KILLED = 9
 
 
 @dataclass(frozen=True)
@@ -69,22 +54,6 @@ CASES = {
 
 #: The operations that are worth interrupting in a durable store again, which flushes more.
 DURABLE = {"connect", "replace", "create", "set_metadata", "delete"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    operation: str
-    root: Path
-    durable: bool
-    #: How many calls to make beforehand that do nothing.
-    burn: dict[str, int] = field(default_factory=dict)
-
-    def text(self) -> str:
-        return json.dumps({**vars(self), "root": str(self.root)}) + "\n"
-
-    @property
-    def case(self) -> Case:
-        return CASES[self.operation]
 
 
 class Roots:
@@ -146,99 +115,6 @@ def refuse_data(replace: Any) -> Any:
     return refusing
 
 
-@contextmanager
-def child_process() -> Iterator[subprocess.Popen[str]]:
-    # A coverage measurement in the child would open files of its own among those that count.
-    environment = {name: value for name, value in os.environ.items() if "COV" not in name}
-    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-    child = subprocess.Popen(
-        [sys.executable, crash_child.__file__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    with child:
-        try:
-            assert child.stdout is not None
-            assert child.stdout.readline() == "ready\n"
-            yield child
-        finally:
-            child.kill()
-
-
-def run(jobs: Sequence[Job], *tracer: str) -> list[int]:
-    """Have *jobs* done under strace with the options *tracer*; return the wait statuses."""
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed")
-    with child_process() as child:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        options = ["-f", "-e", f"trace={CALLS}", *tracer, "-p", str(child.pid)]
-        strace = subprocess.Popen(["strace", *options], stderr=subprocess.PIPE, text=True)
-        with strace:
-            assert strace.stderr is not None
-            said = strace.stderr.readline()
-            if "attached" not in said:
-                pytest.skip(f"strace may not trace here: {said.strip()}")
-            statuses = []
-            for job in jobs:
-                child.stdin.write(job.text())
-                child.stdin.flush()
-                statuses.append(int(child.stdout.readline()))
-            child.stdin.close()
-            strace.stderr.read()
-    return statuses
-
-
-@dataclass(frozen=True)
-class Call:
-    name: str
-    arguments: str
-    worked: bool
-
-    @property
-    def texts(self) -> list[str]:
-        """The arguments in quotes: paths."""
-        return re.findall(r'"((?:[^"\\]|\\.)*)"', self.arguments)
-
-    @property
-    def file(self) -> str:
-        """The path of the open file that is the first argument."""
-        found = re.match(r"\d+<([^>]*)>", self.arguments)
-        assert found is not None, self.arguments
-        return found[1]
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What a job calls: to connect first, where that is not the operation; then to do that."""
-
-    before: list[Call] = field(default_factory=list)
-    during: list[Call] = field(default_factory=list)
-
-
-def traced(jobs: Sequence[Job], trace: Path) -> list[Trace]:
-    assert run(jobs, "-y", "-s", "4000", "-o", str(trace)) == [OK << 8] * len(jobs)
-    traces: dict[str, Trace] = {}
-    current: dict[str, list[Call]] = {}
-    for line in trace.read_text().splitlines():
-        found = re.fullmatch(r"(\d+) +(\w+)\((.*)\) += (-?\d+).*", line)
-        if found is None:
-            continue
-        process, name, arguments, result = found.groups()
-        of_process = traces.setdefault(process, Trace())
-        if name == "write" and '"begin"' in arguments:
-            current[process] = of_process.during
-        elif name == "write" and '"acknowledged"' in arguments:
-            current[process] = []
-        else:
-            call = Call(name, arguments, result != "-1")
-            current.setdefault(process, of_process.before).append(call)
-    assert len(traces) == len(jobs)
-    return list(traces.values())
-
-
 Traces: TypeAlias = dict[str, Trace]
 
 
@@ -246,7 +122,10 @@ Traces: TypeAlias = dict[str, Trace]
 def traces(
     roots: Roots, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Traces:
-    jobs = [Job(operation=name, root=roots.new(name), durable=request.param) for name in CASES]
+    jobs = [
+        Job(kind="file", operation=name, root=roots.new(name), durable=request.param)
+        for name in CASES
+    ]
     traces = traced(jobs, tmp_path_factory.mktemp("trace") / "trace")
     return dict(zip(CASES, traces, strict=True))
 
@@ -322,16 +201,12 @@ def test_files_are_written_in_few_steps(traces: Traces, durable: bool) -> None:
 
 def interrupted(roots: Roots, traces: Traces, *, durable: bool) -> list[Job]:
     """Return a job for each call of each operation, so that the call is the one that is hit."""
-    jobs = []
-    for name, trace in traces.items():
-        if durable and name not in DURABLE:
-            continue
-        before = Counter(call.name for call in trace.before)
-        for call, most in Counter(call.name for call in trace.during).items():
-            for count in range(1, most + 1):
-                burn = {call: WHEN - before[call] - count}
-                jobs.append(Job(operation=name, root=roots.new(name), durable=durable, burn=burn))
-    return jobs
+    return [
+        Job(kind="file", operation=name, root=roots.new(name), durable=durable, burn=burn)
+        for name, trace in traces.items()
+        if not durable or name in DURABLE
+        for burn in hits(trace)
+    ]
 
 
 def state(store: FileSystemStore, key: str) -> State:
@@ -345,14 +220,15 @@ def state(store: FileSystemStore, key: str) -> State:
 
 def check(job: Job, allowed: Sequence[State]) -> State:
     """Check that a store is in one of these states, tidy it up, and check that nothing is left."""
+    case = CASES[job.operation]
     others = [] if job.operation == "connect" else [*OTHERS, "a/key", LONG]
     with mock.patch.object(filesystem, "sweep"), FileSystemStore(job.root) as store:
-        found = state(store, job.case.key)
+        found = state(store, case.key)
         assert found in allowed
     with FileSystemStore(job.root) as store:
-        assert state(store, job.case.key) == found
-        keys = {*others, job.case.key} - ({job.case.key} if found is None else set())
-        for key in keys - {job.case.key}:
+        assert state(store, case.key) == found
+        keys = {*others, case.key} - ({case.key} if found is None else set())
+        for key in keys - {case.key}:
             assert state(store, key) == OTHERS.get(key, OLD)
         if store.exists("next"):
             keys.add("next")
@@ -362,8 +238,8 @@ def check(job: Job, allowed: Sequence[State]) -> State:
         data = {"/".join(encode(key)) for key in keys}
         assert files_of(job.root) == data | {sidecar(name) for name in data}
         assert list((job.root / ".kvstore" / "stage").iterdir()) == []
-        store.set(job.case.key, b"again", metadata={"v": "again"})
-        assert state(store, job.case.key) == (b"again", {"v": "again"})
+        store.set(case.key, b"again", metadata={"v": "again"})
+        assert state(store, case.key) == (b"again", {"v": "again"})
     return found
 
 
@@ -379,7 +255,7 @@ def test_killed_at_any_call(roots: Roots, traces: Traces, durable: bool) -> None
     assert statuses == [KILLED] * len(jobs)
     outcomes: dict[str, list[State]] = {}
     for job in jobs:
-        outcomes.setdefault(job.operation, []).append(check(job, job.case.states))
+        outcomes.setdefault(job.operation, []).append(check(job, CASES[job.operation].states))
     for operation, found in outcomes.items():
         for expected in CASES[operation].states:
             assert expected in found, operation
@@ -396,9 +272,9 @@ def test_refused_any_call(roots: Roots, traces: Traces, durable: bool, number: i
     for job, status in zip(jobs, statuses, strict=True):
         assert status in (OK << 8, (FULL if number == errno.ENOSPC else FAILED) << 8), job
         if status == OK << 8:
-            check(job, [job.case.after])
+            check(job, [CASES[job.operation].after])
         elif durable:  # a folder that cannot be flushed is told of when all is done
-            check(job, job.case.states)
+            check(job, CASES[job.operation].states)
         else:
-            check(job, [job.case.before])
+            check(job, [CASES[job.operation].before])
     assert {status for status in statuses if status}
