@@ -177,10 +177,10 @@ def read_file(file: str) -> bytes:
         os.close(descriptor)
 
 
-def create_locked(file: str) -> int:
+def create_locked(file: str, mode: int = 0o666) -> int:
     """Return a descriptor to write a file that is new; it is locked."""
     while True:
-        descriptor = os.open(file, _CREATE, 0o666)
+        descriptor = os.open(file, _CREATE, mode)
         try:
             _lock(descriptor)
             if os.fstat(descriptor).st_nlink:

@@ -6,7 +6,14 @@ import sys
 
 import pytest
 
-from benchmarks import bench_events, bench_http, bench_memory, bench_stores
+from benchmarks import (
+    bench_events,
+    bench_http,
+    bench_index,
+    bench_library,
+    bench_memory,
+    bench_stores,
+)
 from benchmarks.__main__ import LIBRARIES, machine, main
 from benchmarks.measure import MIB, Contender, Row, Spread, Table, compare, rate_table
 from benchmarks.serving import ROOT, running_server
@@ -108,6 +115,52 @@ def test_stores_without_the_peer(monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "encore is not installed" in said
     assert "kvstore, durable" in said
+
+
+LIBRARY = bench_library.Scale(
+    sizes=((1024, 2), (MIB, 1)),
+    rounds=1,
+    commits=4,
+    threads=(1, 2),
+    large=2 * MIB,
+    large_rounds=1,
+    queried=20,
+    queries=2,
+    seconds=0,
+    large_seconds=0,
+)
+
+
+def test_library():
+    tables = list(bench_library.tables(LIBRARY))
+    if not bench_library.missing():
+        assert [len(table.body) for table in tables] == [10, 10, 10, 10, 4, 4, 3, 2]
+        assert all(map(filled, tables))
+
+
+def test_library_without_the_peers(monkeypatch, capsys):
+    monkeypatch.setattr(bench_library, "diskcache", None)
+    monkeypatch.setattr(bench_library, "SqliteStore", None)
+    monkeypatch.setattr(bench_library, "QUICK", LIBRARY)
+    assert main(["library", "--quick"]) == 0
+    said = capsys.readouterr().out
+    assert "pip install diskcache encore" in said
+    assert "kvstore, durable" in said
+    assert "synchronous" not in said
+
+
+def test_index(monkeypatch, capsys):
+    scale = bench_index.Scale(sizes=(1_000, 2_000), batch=600, written=3, asked=2, seconds=0)
+    (table,) = bench_index.tables(scale)
+    assert table.head == ("", "1,000 keys", "2,000 keys")
+    assert {len(row) for row in table.body} == {3}
+    assert all(map(all, table.body))
+    assert "exposure" in table.title
+
+    monkeypatch.setattr(bench_index, "QUICK", bench_index.Scale(sizes=(1_000,), asked=1))
+    assert main(["index", "--quick"]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in bench_index.QUESTIONS)
 
 
 def test_events(monkeypatch, capsys):

@@ -95,6 +95,12 @@ def folder_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[st
         yield url, backing
 
 
+@pytest.fixture(scope="module")
+def sqlite_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Store]]:
+    with SQLiteStore(tmp_path_factory.mktemp("sqlite")) as backing, live_server(backing) as url:
+        yield url, backing
+
+
 class TestDynamicURLStoreOverMemory(ServedContract):
     @pytest.fixture(autouse=True)
     def _server(self, memory_server: tuple[str, Store]) -> None:
@@ -105,6 +111,12 @@ class TestDynamicURLStoreOverFolder(ServedContract):
     @pytest.fixture(autouse=True)
     def _server(self, folder_server: tuple[str, Store]) -> None:
         self.url, self.backing = folder_server
+
+
+class TestDynamicURLStoreOverSQLite(ServedContract):
+    @pytest.fixture(autouse=True)
+    def _server(self, sqlite_server: tuple[str, Store]) -> None:
+        self.url, self.backing = sqlite_server
 
 
 class TestDynamicURLStoreWithoutSocket(ServedContract):

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 import kvstore
-from kvstore import FileSystemStore, InvalidKeyError, MemoryStore, Store
+from kvstore import FileSystemStore, InvalidKeyError, MemoryStore, SQLiteStore, Store
 from kvstore.documents import check_metadata, parse_object
 from kvstore.keys import check_key
 from kvstore.testing import fake_server, live_server
 from tests.corpora import entries, keys, raw
 
-STORES = ["memory", "exact", "portable", "http-memory", "http-folder", "fake"]
+STORES = ["memory", "exact", "portable", "sqlite", "http-memory", "http-folder", "fake"]
 
 
 @pytest.fixture(scope="module", params=STORES)
@@ -28,6 +28,8 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Sto
                 made: Store = MemoryStore()
             case "exact" | "portable" as names:
                 made = FileSystemStore(folder, names=names)
+            case "sqlite":
+                made = SQLiteStore(folder)
             case "http-memory":
                 made = kvstore.open(stack.enter_context(live_server(MemoryStore())))
             case "http-folder":

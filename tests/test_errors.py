@@ -15,6 +15,7 @@ from kvstore.errors import (
     AuthorizationError,
     ChangesLostError,
     ConflictError,
+    DamagedError,
     IntegrityError,
     InvalidKeyError,
     InvalidMetadataError,
@@ -49,6 +50,7 @@ BASES: dict[type[StoreError], tuple[type[BaseException], ...]] = {
     NotConnectedError: (StoreError, RuntimeError),
     StorageFullError: (StoreError, OSError),
     StorageError: (StoreError, OSError),
+    DamagedError: (StorageError,),
     TransportError: (StoreError, ConnectionError),
     UnavailableError: (TransportError,),
 }

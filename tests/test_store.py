@@ -75,7 +75,12 @@ SEED: dict[str, list[tuple[str, Any]]] = {
 }
 ADDED = {"count", "mapping", "changes", "sequence", "versions", "restore"}
 
-STORES = [kvstore.DynamicURLStore, kvstore.FileSystemStore, kvstore.MemoryStore]
+STORES = [
+    kvstore.DynamicURLStore,
+    kvstore.FileSystemStore,
+    kvstore.MemoryStore,
+    kvstore.SQLiteStore,
+]
 
 
 def public(cls: type) -> set[str]:

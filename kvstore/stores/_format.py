@@ -27,6 +27,8 @@ from kvstore.stores._folder import PRIVATE, Folder
 Names: TypeAlias = Literal["auto", "exact", "portable"]
 
 _FORMAT = 1
+#: What is in the root of a store of another kind.
+_FOREIGN = "kvstore.db"
 # The first lock also keeps two processes from making one folder a store.
 _LOCK = "00"
 
@@ -43,6 +45,8 @@ def open_folder(root: str, names: Names, *, durable: bool) -> Folder:
     with folder.foreign:
         made = _make_root(root)
         private = os.path.join(root, PRIVATE)
+        if os.path.lexists(os.path.join(root, _FOREIGN)) and not os.path.lexists(private):
+            raise StorageError(f"In {root!a} there is a SQLiteStore: open it as sqlite:PATH.")
         for path in (private, folder.stage[:-1], folder.locks[:-1]):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(path, 0o700)

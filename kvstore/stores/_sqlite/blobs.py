@@ -63,7 +63,7 @@ class Blobs:
                 os.mkdir(folder[:-1], 0o700)
         self._session = secrets.token_hex(8)
         self._counter = itertools.count()
-        self._lock = create_locked(f"{self._stage}{self._session}{_LOCK}")
+        self._lock = create_locked(f"{self._stage}{self._session}{_LOCK}", 0o600)
 
     def disconnect(self) -> None:
         """End the session."""

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 
 from kvstore.errors import NotConnectedError, StorageError
 from kvstore.stores._sqlite.failures import Translated
@@ -113,7 +114,12 @@ class Connections:
                 raise StorageError(f"The store in {self._root!a} {self._unusable}.")
             with self.translated:
                 connection = sqlite3.connect(
-                    self.file, self.patience, isolation_level=None, check_same_thread=False
+                    # Never made here: a folder that is gone must not come back as an empty store.
+                    f"{Path(self.file).as_uri()}?mode=rw",
+                    self.patience,
+                    isolation_level=None,
+                    check_same_thread=False,
+                    uri=True,
                 )
                 try:
                     self._set_up(connection, cache)

@@ -40,9 +40,10 @@ CREATE TABLE change (
 );
 CREATE TABLE blob (
     id INTEGER PRIMARY KEY,
-    file TEXT UNIQUE,               -- name of the file; NULL: the bytes are here
+    file TEXT,                      -- name of the file; NULL: the bytes are here
     data BLOB
 );
+CREATE UNIQUE INDEX blob_file ON blob (file) WHERE file IS NOT NULL;
 CREATE TABLE version (              -- earlier versions that are kept
     key TEXT NOT NULL,
     seq INTEGER NOT NULL,
