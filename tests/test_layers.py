@@ -46,6 +46,8 @@ OTHERS: dict[str, list[str]] = {
     "urllib3": ["transport", "testing"],
     "click": ["cli"],
     "rich": ["cli"],
+    "astropy": ["cli"],
+    "PIL": ["cli"],
     "starlette": ["server", "testing.http"],
     "uvicorn": ["server", "testing.http"],
     "httptools": ["server"],

@@ -1,8 +1,8 @@
-"""Writes to a SQLiteStore until it is killed, for test_sqlite_kill; each job in a forked child.
+"""Writes to a SQLiteStore until it is killed, for test_sqlite_kill and test_sqlite_powercut.
 
-Reads jobs from standard input, a JSON object a line, and answers each with the pids of the writers.
-A writer tells its log what it begins and what was acknowledged; a line of ``wait`` has them waited
-for.
+Reads jobs from standard input, a JSON object a line, and answers each with the pids of the writers,
+which are forked children. A writer tells its log what it begins and what was acknowledged; a line
+of ``wait`` has them waited for.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class Writer:
         self.random = random.Random(f"{job['seed']} {writer}")
         self.number = job["begin"]
         self.log = os.open(Path(job["logs"], writer), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        self.store = SQLiteStore(job["root"], keep_versions=job["versions"])
+        self.store = SQLiteStore(
+            job["root"], keep_versions=job["versions"], durable=job.get("durable", False)
+        )
 
     def run(self) -> None:
         with self.store:

@@ -6,65 +6,19 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kvstore import SQLiteStore
-from tests.stores import kill_child
 from tests.stores.kill_child import COUNTER, content
+from tests.stores.nursery import nursery
 
 #: Data and metadata of a key, None if there is none.
 State = tuple[bytes, dict[str, Any]] | None
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-
-
-class Nursery:
-    """Begins writers and kills them."""
-
-    def __init__(self, child: subprocess.Popen[str]) -> None:
-        self.child = child
-
-    def ask(self, line: str) -> Any:
-        assert self.child.stdin is not None
-        assert self.child.stdout is not None
-        self.child.stdin.write(line + "\n")
-        self.child.stdin.flush()
-        return json.loads(self.child.stdout.readline())
-
-    def run(self, job: dict[str, Any], seconds: float) -> None:
-        pids = self.ask(json.dumps(job))
-        threading.Event().wait(seconds)
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        assert self.ask("wait") == [signal.SIGKILL] * len(pids)
-
-
-@contextmanager
-def nursery() -> Iterator[Nursery]:
-    environment = {name: value for name, value in os.environ.items() if "COV" not in name}
-    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-    child = subprocess.Popen(
-        [sys.executable, kill_child.__file__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    with child:
-        try:
-            assert child.stdout is not None
-            assert child.stdout.readline() == "ready\n"
-            yield Nursery(child)
-        finally:
-            child.kill()
 
 
 class Expected:
@@ -153,8 +107,15 @@ def kill_over_and_over(folder: Path, writers: list[str], times: int, versions: i
     with nursery() as writing:
         for seed in range(times):
             begin = max(one.number for one in expected)
-            job = {"root": str(root), "logs": str(logs), "writers": writers, "seed": seed}
-            writing.run({**job, "begin": begin, "versions": versions}, chance.uniform(0, 0.15))
+            job: dict[str, Any] = {
+                "root": str(root),
+                "logs": str(logs),
+                "writers": writers,
+                "seed": seed,
+            }
+            job |= {"begin": begin, "versions": versions}
+            pids = writing.begin(job, chance.uniform(0, 0.15))
+            assert writing.end(pids) == [signal.SIGKILL] * len(pids)
             perhaps = 0
             with SQLiteStore(root, keep_versions=versions) as store:
                 for one in expected:
