@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, ClassVar
 
 from kvstore.documents import JsonObject
-from kvstore.errors import DamagedError, InvalidRequestError
+from kvstore.errors import DamagedError, InvalidRequestError, StorageFullError
 from kvstore.history import KEEP_CHANGES, JournalEntry, check_kept, check_since
 from kvstore.hub import EventHub
 from kvstore.query import Query
@@ -21,6 +21,7 @@ from kvstore.stores._sqlite.reading import SmallOpener, open_blob, open_small
 from kvstore.stores._sqlite.search import Search
 from kvstore.stores._sqlite.verify import Verification, Verifier, repair
 from kvstore.stores._sqlite.writer import Step
+from kvstore.streams import Source
 from kvstore.values import ProgressCallback, Record, Value
 from kvstore.writes import Change, Condition, Written, missing, missing_version
 
@@ -292,7 +293,7 @@ class SQLiteStore(AuthorizingStore):
                 # Refuse before the data is read, and check again when nobody can come between.
                 row = engine.one(rows.RECORD, key)
                 change.check(key, None if row is None else rows.record_of(row))
-            received = engine.blobs.receive(change.data)
+            received = _received(engine, change.data)
         owner = self._user_tag
         try:
             return engine.writer.run(
@@ -326,6 +327,15 @@ class SQLiteStore(AuthorizingStore):
 
     def _rollback(self) -> None:
         self._engine().writer.rollback()
+
+
+def _received(engine: Engine, source: Source) -> Received:
+    try:
+        return engine.blobs.receive(source)
+    except StorageFullError:
+        if not source.replayable or not engine.writer.make_room():
+            raise
+    return engine.blobs.receive(source)
 
 
 def _lost(key: str) -> DamagedError:

@@ -115,6 +115,16 @@ class Writer:
         result: T = ticket.result
         return result
 
+    def make_room(self) -> bool:
+        """Empty the log, which may fill the disk with what the index has room for."""
+        if self.mine() is not None:
+            return False
+        self._acquire(None)
+        try:
+            return self._shrink_log()
+        finally:
+            self._lock.release()
+
     # -- transactions of users -------------------------------------------------------------
 
     def begin(self) -> None:
