@@ -420,6 +420,34 @@ def test_readers_do_not_wait_for_a_transaction(store):
     assert look() == (b"new", [], 2)
 
 
+def test_a_query_does_without_an_index_while_others_keep_it_from_making_one(store):
+    for number in range(5):
+        store.set_metadata(f"k{number}", {"n": number})
+
+    def look() -> tuple[list[str], int, list[str]]:
+        where = {"n": {"ge": 3}}
+        keys = list(store.query_keys(where=where, order_by="-n"))
+        return keys, store.count(where=where), list(store.query_keys(n=1))
+
+    with ThreadPoolExecutor(1) as pool, store.transaction():
+        store.set_metadata("k9", {"n": 9})
+        assert pool.submit(look).result(20) == (["k4", "k3"], 2, ["k1"])
+    assert rows(store, "SELECT count(*) FROM term") == [(0,)]
+    assert look() == (["k9", "k4", "k3"], 3, ["k1"])
+    assert rows(store, "SELECT count(*) FROM term") == [(6,)]
+
+
+def test_a_store_that_is_forgotten_is_closed(root):
+    store = SQLiteStore(root)
+    store.connect()
+    store.set("key", b"")
+    assert (root / "kvstore.db-wal").exists()
+    del store
+    gc.collect()
+    assert not (root / "kvstore.db-wal").exists()
+    assert list((root / "stage").iterdir()) == []
+
+
 def test_a_writer_waits_for_a_transaction_and_then_gives_up(root):
     with SQLiteStore(root, patience=0.05) as store, ThreadPoolExecutor(1) as pool:
         with store.transaction():
@@ -535,6 +563,19 @@ def test_disconnected_while_others_use_it(store):
     assert list(found) == [("key", {})]
     store.connect()
     assert store.to_bytes("key") == LARGE
+
+
+def test_disconnected_in_the_middle_of_an_upload(store, root):
+    def pieces() -> Iterator[bytes]:
+        yield LARGE
+        store.disconnect()
+        with SQLiteStore(root):  # which tidies up what the dead have left
+            yield LARGE
+
+    store.set("key", pieces())
+    with SQLiteStore(root) as other:
+        assert other.to_bytes("key") == LARGE * 2
+        assert len(list((root / "stage").iterdir())) == 1
 
 
 def test_connecting_again_keeps_what_is_open(store):

@@ -53,6 +53,9 @@ class Blobs:
         self._session = ""
         self._lock: int | None = None
         self._counter = itertools.count()
+        # Staged files that are not committed yet; the session lasts as long as there are some.
+        self._pending: set[str] = set()
+        self._is_ending = False
 
     # -- the session -----------------------------------------------------------------------
 
@@ -66,7 +69,13 @@ class Blobs:
         self._lock = create_locked(f"{self._stage}{self._session}{_LOCK}", 0o600)
 
     def disconnect(self) -> None:
-        """End the session."""
+        """End the session, when what other threads have staged is committed or discarded."""
+        self._is_ending = True
+        self._end()
+
+    def _end(self) -> None:
+        if self._pending or not self._is_ending:
+            return
         lock, self._lock = self._lock, None
         if lock is not None:
             remove(f"{self._stage}{self._session}{_LOCK}")
@@ -76,6 +85,7 @@ class Blobs:
         """Begin a session of its own in a forked child."""
         if self._lock is not None:
             os.close(self._lock)  # the parent's, that would outlive it here
+            self._pending.clear()
             self.connect()
 
     # -- writing ---------------------------------------------------------------------------
@@ -103,6 +113,7 @@ class Blobs:
     def _stage_all(self, pieces: Iterable[bytes]) -> Received:
         name = f"{self._session}-{next(self._counter):x}"
         file = self._stage + name
+        self._pending.add(name)
         with self.translated:
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
         digest, size = hashlib.sha256(), 0
@@ -118,7 +129,7 @@ class Blobs:
             finally:
                 os.close(descriptor)
         except BaseException:
-            remove(file)
+            self.discard([name])
             raise
         return Received(size, digest.digest(), None, name)
 
@@ -133,11 +144,15 @@ class Blobs:
         for name in names:
             with contextlib.suppress(OSError):
                 self._move(name)
+            self._pending.discard(name)
+        self._end()
 
     def discard(self, names: Iterable[str]) -> None:
         """Remove staged files that belong to no row."""
         for name in names:
             remove(self._stage + name)
+            self._pending.discard(name)
+        self._end()
 
     def remove(self, names: Iterable[str]) -> list[str]:
         """Remove files that no row names any more; return the names of those that are gone."""

@@ -46,6 +46,8 @@ class Engine:
         with self.connections.translated:
             made = _make(root, file)
             self.blobs.connect()
+        # Also for those who forget to disconnect, at the latest when Python ends.
+        self.close = weakref.finalize(self, _close, self.connections, self.blobs)
         try:
             with self.connections.translated:
                 connection = self.connections.take_writer()
@@ -61,12 +63,6 @@ class Engine:
             self.close()
             raise
         _engines.add(self)
-
-    def close(self) -> None:
-        """Release everything; what other threads are at goes on to its end."""
-        _engines.discard(self)
-        self.connections.close_idle()
-        self.blobs.disconnect()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -146,6 +142,12 @@ class Engine:
         self.fields.forget()
         with contextlib.suppress(OSError):  # the child finds out when it stores something large
             self.blobs.in_child()
+
+
+def _close(connections: Connections, blobs: Blobs) -> None:
+    """Release everything; what other threads are at goes on to its end."""
+    connections.close_idle()
+    blobs.disconnect()
 
 
 def _make(root: str, file: str) -> list[str]:

@@ -18,6 +18,9 @@ _KNOWN = 20_000
 #: Each writes most pages of the index of a field anew, so that small ones would take for ever.
 _CHUNK = 30_000
 
+#: Seconds that a query waits for a transaction of another thread; then it does without an index.
+_PATIENCE = 0.25
+
 _ROWS = (
     "SELECT e.id, c.metadata FROM entry e CROSS JOIN change c ON c.seq = e.seq "
     "WHERE e.id > ? ORDER BY e.id LIMIT ?"
@@ -76,7 +79,7 @@ class Fields:
         if self._writer.mine() is not None:
             return False  # a rollback would undo it, and others would wait for the whole
         try:
-            while not self._writer.run(lambda step: self._advance(step, numbers)):
+            while not self._writer.run(lambda step: self._advance(step, numbers), _PATIENCE):
                 pass
         except (StorageError, UnavailableError):
             return False

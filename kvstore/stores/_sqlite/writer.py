@@ -93,8 +93,11 @@ class Writer:
             return self._transaction.connection
         return None
 
-    def run(self, work: Callable[[Step], T]) -> T:
+    def run(self, work: Callable[[Step], T], patience: float | None = None) -> T:
         """Return what *work* returns, when what it did is committed, or part of a transaction.
+
+        Args:
+            patience: seconds to wait for others in this process, if not as long as ever.
 
         Raises:
             UnavailableError: others keep the store locked.
@@ -104,7 +107,7 @@ class Writer:
             return self._within(work)
         ticket = _Ticket(work)
         self._queue.append(ticket)
-        self._acquire(ticket)
+        self._acquire(ticket, patience)
         try:
             if not ticket.done:
                 self._drain()
@@ -186,8 +189,9 @@ class Writer:
 
     # -- what waits ------------------------------------------------------------------------
 
-    def _acquire(self, ticket: _Ticket[Any] | None) -> None:
-        if self._lock.acquire(timeout=self._connections.patience):
+    def _acquire(self, ticket: _Ticket[Any] | None, patience: float | None = None) -> None:
+        seconds = self._connections.patience if patience is None else patience
+        if self._lock.acquire(timeout=seconds):
             return
         try:
             if ticket is not None:
@@ -195,8 +199,8 @@ class Writer:
         except ValueError:  # somebody is at it right now
             self._lock.acquire()
             return
-        waited = f"{self._connections.patience:g} s"
-        raise UnavailableError(f"The store is busy: another transaction lasts for over {waited}.")
+        message = f"The store is busy: another transaction lasts for over {seconds:g} s."
+        raise UnavailableError(message)
 
     def _drain(self) -> None:
         batch: list[_Ticket[Any]] = []
