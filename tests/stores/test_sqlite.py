@@ -327,7 +327,8 @@ def test_what_the_dead_left_is_finished_by_the_next(root):
     with SQLiteStore(root) as store:
         store.set("old", LARGE)
         blobs = store._engine().blobs
-        with mock.patch.object(blobs, "publish"), mock.patch.object(blobs, "remove") as remove:
+        # As if it died then: it neither moves nor removes.
+        with mock.patch.object(blobs, "_move"), mock.patch.object(blobs, "remove") as remove:
             remove.return_value = []
             store.set("key", LARGE[::-1])
             store.delete("old")

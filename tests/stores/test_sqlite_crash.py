@@ -88,7 +88,8 @@ def leave_behind(root: Path) -> None:
     stage = root / "stage"
     with SQLiteStore(root) as store:
         blobs = store._engine().blobs
-        with mock.patch.object(blobs, "publish"), mock.patch.object(blobs, "remove") as remove:
+        # As if it died then: it neither moves nor removes.
+        with mock.patch.object(blobs, "_move"), mock.patch.object(blobs, "remove") as remove:
             remove.return_value = []
             store.set("a/large", b"passing" * 20_000)
             store.set("a/large", LARGE, metadata={"v": "old"})
