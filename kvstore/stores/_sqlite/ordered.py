@@ -44,6 +44,9 @@ class Ordered:
         self._slot = (number or 0) * SLOTS
         self._condition = condition
         self._load = load
+        # With a limit no more than that is looked at where the index alone decides.
+        limit = query.limit if condition.is_complete and query.glob is None else None
+        self._first = _PAGES[0] if limit is None else min(limit, _PAGES[0])
         self._start = None if query.after is None else parse_cursor(query.after)
 
     @property
@@ -100,7 +103,7 @@ class Ordered:
         place = None if self._start is None else self._place(*self._start)
         number = 0
         while True:
-            size = _PAGES[min(number, len(_PAGES) - 1)]
+            size = _PAGES[min(number, len(_PAGES) - 1)] if number else self._first
             found = self._rest_of_group(place, size) if place is not None else []
             if len(found) < size:
                 found += self._groups_behind(place, size - len(found))
