@@ -116,7 +116,7 @@ class Connections:
                 connection = sqlite3.connect(
                     # Never made here: a folder that is gone must not come back as an empty store.
                     f"{Path(self.file).as_uri()}?mode=rw",
-                    self.patience,
+                    timeout=self.patience,
                     isolation_level=None,
                     check_same_thread=False,
                     uri=True,
