@@ -1,15 +1,23 @@
-"""``python -m benchmarks [http|stores|events|memory] [--quick]``: measure, and print tables."""
+"""``python -m benchmarks [NAMES] [--quick]``: measure, and print tables."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import platform
+import sqlite3
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 
-from benchmarks import bench_events, bench_http, bench_memory, bench_stores
+from benchmarks import (
+    bench_events,
+    bench_http,
+    bench_index,
+    bench_library,
+    bench_memory,
+    bench_stores,
+)
 from benchmarks.measure import Table
 
 #: Distributions whose versions the figures depend on.
@@ -22,6 +30,7 @@ LIBRARIES = (
     "uvloop",
     "encore",
     "blinker",
+    "diskcache",
 )
 
 
@@ -46,7 +55,8 @@ def machine() -> str:
     """Return what the figures were measured on, in one line."""
     versions = (f"{name} {_version(name)}" for name in LIBRARIES)
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    return f"{len(os.sched_getaffinity(0))} cores, {python}, {', '.join(versions)}"
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} cores, {python}, SQLite {sqlite3.sqlite_version}, {', '.join(versions)}"
 
 
 def _version(name: str) -> str:
@@ -64,6 +74,17 @@ def _stores(*, quick: bool) -> None:
     if not bench_stores.is_complete():
         print("encore is not installed: no ratios (pip install encore).")
     _print(bench_stores.tables(bench_stores.QUICK if quick else bench_stores.Scale()))
+
+
+def _library(*, quick: bool) -> None:
+    if lacking := bench_library.missing():
+        names = " ".join(lacking)
+        print(f"Not installed, so without ratios: {names} (pip install {names}).")
+    _print(bench_library.tables(bench_library.QUICK if quick else bench_library.Scale()))
+
+
+def _index(*, quick: bool) -> None:
+    _print(bench_index.tables(bench_index.QUICK if quick else bench_index.Scale()))
 
 
 def _events(*, quick: bool) -> None:
@@ -85,7 +106,14 @@ def _print(tables: Iterable[Table]) -> None:
         print(f"\n{table}", flush=True)
 
 
-_RUNS = {"http": _http, "stores": _stores, "events": _events, "memory": _memory}
+_RUNS = {
+    "http": _http,
+    "stores": _stores,
+    "library": _library,
+    "index": _index,
+    "events": _events,
+    "memory": _memory,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

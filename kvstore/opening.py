@@ -1,4 +1,4 @@
-"""Stores from URLs: ``memory:``, ``file:PATH``, ``http://…`` and ``https://…``."""
+"""Stores from URLs: ``memory:``, ``sqlite:PATH``, ``file:PATH``, ``http://…``, ``https://…``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from kvstore.store import AuthorizingStore
 from kvstore.stores.dynamic_url import DynamicURLStore
 from kvstore.stores.filesystem import FileSystemStore
 from kvstore.stores.memory import MemoryStore
+from kvstore.stores.sqlite import SQLiteStore
 
 
 def open_store(url: str, credentials: Any = None, **options: Any) -> AuthorizingStore:
@@ -18,8 +19,9 @@ def open_store(url: str, credentials: Any = None, **options: Any) -> Authorizing
 
     ==========================  ===============================================================
     ``memory:``                 a new `MemoryStore`
-    ``file:PATH``               a `FileSystemStore` in that folder, made if it is missing;
-                                ``file:data``, ``file:/srv/data`` and ``file:///srv/data``
+    ``sqlite:PATH``             a `SQLiteStore` in that folder, made if it is missing;
+                                ``sqlite:data``, ``sqlite:/srv/data``, ``sqlite:///srv/data``
+    ``file:PATH``               a `FileSystemStore` in that folder, spelled in the same ways
     ``http://…``, ``https://…`` the `DynamicURLStore` that the server's service document
                                 describes (``/.well-known/kvstore`` of that host)
     ==========================  ===============================================================
@@ -40,19 +42,27 @@ def open_store(url: str, credentials: Any = None, **options: Any) -> Authorizing
     store: AuthorizingStore
     if url == "memory:":
         store = MemoryStore(**options)
+    elif scheme == "sqlite":
+        store = SQLiteStore(folder_of(url), **options)
     elif scheme == "file":
-        store = FileSystemStore(_path_of(url), **options)
+        store = FileSystemStore(folder_of(url), **options)
     else:
         shown = url.rpartition("@")[2]  # what stands before it may be a password
-        message = f"A store URL is memory:, file:PATH or http(s)://HOST, not {shown!r:.100}."
-        raise InvalidRequestError(message)
+        known = "memory:, sqlite:PATH, file:PATH or http(s)://HOST"
+        raise InvalidRequestError(f"A store URL is {known}, not {shown!r:.100}.")
     store.connect(credentials)
     return store
 
 
-def _path_of(url: str) -> Path:
+def folder_of(url: str) -> Path:
+    """Return the folder that a URL ``sqlite:PATH`` or ``file:PATH`` names.
+
+    Raises:
+        InvalidRequestError: it names none of this machine.
+    """
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or not parts.path:
         raise InvalidRequestError(f"That names no folder of this machine: {url!r:.100}.")
     # With slashes it is a URL (RFC 8089), percent-encoded; `file:data` is how people type a path.
-    return Path(unquote(parts.path)) if url.startswith("file://") else Path(url[len("file:") :])
+    path = url.partition(":")[2]
+    return Path(unquote(parts.path) if path.startswith("//") else path)

@@ -14,20 +14,25 @@ from click.core import ParameterSource
 
 from kvstore.documents import Json, JsonObject, parse_json, parse_object
 from kvstore.errors import InvalidRequestError, StorageError
-from kvstore.opening import _path_of as path_of_url
-from kvstore.opening import open_store
+from kvstore.opening import folder_of, open_store
 from kvstore.store import AuthorizingStore
 
 STORE_VARIABLE = "KVSTORE_URL"
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-_URLS = ("file:", "http://", "https://")
+_FOLDER_URLS = ("sqlite:", "file:")
+_URLS = (*_FOLDER_URLS, "http://", "https://")
 # Folders that can be told from keys at sight. `data/` cannot: it may be the beginning of keys.
 _FOLDER = re.compile(r"(?:\.{1,2}|~)(?:[/\\].*)?|/.*|[A-Za-z]:[/\\].*", re.DOTALL)
 # Fields of these names can be asked for by a filter only: `query` has other uses for the words.
 _PARAMETERS = frozenset({"select", "where", "prefix", "glob", "order_by", "limit", "after"})
 _RANGE = re.compile(r"([0-9]*):([0-9]*)", re.ASCII)
+# In this order: a file of the name of the index may be a key of a FileSystemStore.
+_HOLDS: dict[str, Callable[[Path], bool]] = {
+    "file": lambda folder: (folder / ".kvstore").is_dir(),
+    "sqlite": lambda folder: (folder / "kvstore.db").is_file(),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,30 +42,42 @@ class Place:
     url: str
     words: tuple[str, ...]
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder that the store is in, None for one that is in none."""
+        return folder_of(self.url) if self.url.startswith(_FOLDER_URLS) else None
+
     def open(self) -> AuthorizingStore:
         """Return the store, connected, to write to it; a folder is made if it is missing."""
         return open_store(self.url)
 
-    def open_existing(self) -> AuthorizingStore:
+    def open_existing(self, **options: Any) -> AuthorizingStore:
         """Return the store, connected, to read it.
 
+        Args:
+            options: keyword arguments of the store's class.
+
         Raises:
-            StorageError: a folder that holds no store; opening it would make one there.
+            StorageError: a folder that holds no such store; opening it would make one there.
         """
-        if self.url.startswith("file:"):
-            folder = path_of_url(self.url)
-            if not (folder / ".kvstore").is_dir():
-                raise StorageError(f"There is no store in the folder {str(folder)!r:.200}.")
-        return open_store(self.url)
+        folder = self.folder
+        if folder is not None and not _HOLDS[self.url.partition(":")[0]](folder):
+            raise StorageError(f"There is no store in the folder {str(folder)!r:.200}.")
+        return open_store(self.url, **options)
 
 
 def is_store(word: str) -> bool:
     """Tell whether *word* is spelled as a store is: a URL, or a folder such as ``./data``."""
-    return word == "memory:" or word.startswith(_URLS) or _FOLDER.fullmatch(word) is not None
+    return is_url(word) or _FOLDER.fullmatch(word) is not None
+
+
+def is_url(word: str) -> bool:
+    """Tell whether *word* is spelled as the URL of a store is."""
+    return word == "memory:" or word.startswith(_URLS)
 
 
 def store_url(word: str) -> str:
-    """Return the URL of the store that *word* names.
+    """Return the URL of the store that *word* names. That of a folder is whichever is in there.
 
     Raises:
         click.UsageError: it names none.
@@ -68,11 +85,21 @@ def store_url(word: str) -> str:
     if not is_store(word):
         shown = ascii(word.rpartition("@")[2])  # what stands before it may be a password
         raise click.UsageError(
-            f"{shown:.100} is no store; write file:data, ./data, http://host or memory:"
+            f"{shown:.100} is no store; write sqlite:data, file:data, ./data, http://host or "
+            "memory:"
         )
     if _FOLDER.fullmatch(word):
-        return Path(word).expanduser().absolute().as_uri()
+        folder = Path(word).expanduser().absolute()
+        return url_in(folder) or folder.as_uri()
     return word
+
+
+def url_in(folder: Path) -> str | None:
+    """Return the URL of the store that is in *folder*, None if there is none."""
+    for scheme, holds in _HOLDS.items():
+        if holds(folder):
+            return f"{scheme}:{folder.absolute().as_uri().partition(':')[2]}"
+    return None
 
 
 def on_store(words: str) -> Callable[[_Command], _Command]:

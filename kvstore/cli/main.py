@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 from typing import Any
@@ -13,20 +12,23 @@ import click
 from kvstore.cli.copying import cp
 from kvstore.cli.demo import demo
 from kvstore.cli.documents import meta, perms
+from kvstore.cli.failures import (
+    FAILED,
+    INTERRUPTED,
+    PIPE_CLOSED,
+    USAGE,
+    code_of,
+    sentence_of,
+)
+from kvstore.cli.folders import export, import_command
+from kvstore.cli.history import log, versions
 from kvstore.cli.output import Output, complain, output_options
 from kvstore.cli.reading import get, info, ls, query
 from kvstore.cli.serve import serve
+from kvstore.cli.verifying import verify
 from kvstore.cli.writing import rm, set_command
-from kvstore.errors import ConflictError, KeyNotFoundError, StoreError
+from kvstore.errors import StoreError
 from kvstore.version import __version__
-
-FAILED = 1
-USAGE = 2
-NOT_FOUND = 3
-CONFLICT = 4
-INTERRUPTED = 128 + signal.SIGINT
-# As the shell tells it of other programs whose reader went away.
-PIPE_CLOSED = 128 + 13
 
 
 class Commands(click.Group):
@@ -51,8 +53,8 @@ class Commands(click.Group):
         except (StoreError, OSError) as error:
             if ctx.ensure_object(Output).debug:
                 traceback.print_exc()
-            complain(_sentence(error))
-            ctx.exit(_code(error))
+            complain(sentence_of(error))
+            ctx.exit(code_of(error))
         return result
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
@@ -84,11 +86,13 @@ class Commands(click.Group):
 def cli(ctx: click.Context) -> None:
     """Blobs with metadata, permissions and queries: in a folder, or on a server.
 
-    STORE is the first argument of every command: file:data or ./data for a folder, http://host for
-    a server, memory: for an empty one. Without it the store is the one in KVSTORE_URL.
+    STORE is the first argument of every command: sqlite:data for a folder with an index, file:data
+    for a folder of plain files, ./data for the one that is there, http://host for a server, memory:
+    for an empty one. Without it the store is the one in KVSTORE_URL.
 
     \b
-      kvstore serve file:data
+      kvstore import sqlite:data photos
+      kvstore serve sqlite:data
       kvstore set http://127.0.0.1:8000 runs/1 m31.fits -m exposure=30 -m 'tags=["a","b"]'
       kvstore query http://127.0.0.1:8000 exposure=30 --select exposure,tags
       kvstore get http://127.0.0.1:8000 runs/1 -o m31.fits
@@ -103,26 +107,12 @@ def cli(ctx: click.Context) -> None:
         ctx.exit(USAGE)
 
 
-for command in (ls, get, set_command, rm, meta, query, perms, cp, info, serve, demo):
+COMMANDS: tuple[click.Command, ...] = (
+    *(ls, get, set_command, rm, meta, query, perms, info),
+    *(cp, import_command, export, log, versions, verify, serve, demo),
+)
+for command in COMMANDS:
     cli.add_command(command)
-
-
-def _sentence(error: StoreError | OSError) -> str:
-    notes = getattr(error, "__notes__", ())
-    if isinstance(error, StoreError):
-        text = error.message
-    elif error.strerror is not None:
-        where = "" if error.filename is None else f": {error.filename!r:.200}"
-        text = f"{error.strerror}{where}."
-    else:
-        text = f"{str(error) or type(error).__name__}."
-    return " ".join([text, *notes])
-
-
-def _code(error: StoreError | OSError) -> int:
-    if isinstance(error, KeyNotFoundError):
-        return NOT_FOUND
-    return CONFLICT if isinstance(error, ConflictError) else FAILED
 
 
 def _give_up_stdout() -> None:

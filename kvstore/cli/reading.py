@@ -76,6 +76,9 @@ def ls(output: Output, /, place: Place, long: bool, limit: int | None, null: boo
     callback=parse_range,
     help="Only these bytes, from 0, END left out.",
 )
+@click.option(
+    "--version", metavar="REVISION", help="As it was at this revision; see `kvstore versions`."
+)
 @output_options
 @with_output
 def get(
@@ -84,6 +87,7 @@ def get(
     place: Place,
     target: str | None,
     bounds: tuple[int | None, int | None] | None,
+    version: str | None,
 ) -> None:
     """Print the data of KEY, or save it to a file.
 
@@ -94,11 +98,13 @@ def get(
     if to_stdout and output.as_json:
         raise click.UsageError("With --json the data goes to a file: add -o FILE")
     with place.open_existing() as store:
-        if bounds is not None:
+        if bounds is not None and version is None:
             stream, size = store.get_data_range(key, *bounds), -1
         else:
-            value = store.get(key)
+            value = store.get(key, version=version)
             stream, size = value.data, value.size
+            if bounds is not None:
+                stream, size = value.range(*bounds), -1
         with closing(stream):
             if to_stdout:
                 _print_data(key, stream, size, checked=target is None)

@@ -13,6 +13,8 @@ from kvstore.opening import open_store
 
 STORES = [
     "memory:",
+    "sqlite:data",
+    "sqlite:/srv/data",
     "file:data",
     "file:/srv/data",
     "http://127.0.0.1:8000",
@@ -35,6 +37,7 @@ NO_STORES = [
     "...",
     "..a/b",
     "memory",
+    "sqlite",
     "ftp://a/b",
     "~user",
 ]
@@ -71,7 +74,35 @@ def test_a_folder_may_be_below_home(monkeypatch, tmp_path):
     assert store_url("~/data") == (tmp_path / "data").as_uri()
 
 
+@pytest.mark.parametrize("scheme", ["sqlite", "file"])
+@pytest.mark.parametrize("name", ["plain", "with space", "a#b", "100%", "a%20b", "é"])
+def test_a_folder_is_whichever_store_is_in_it(tmp_path, monkeypatch, scheme, name):
+    monkeypatch.chdir(tmp_path)
+    Path(name).mkdir()
+    with open_store(f"{scheme}:{(tmp_path / name).as_uri().partition(':')[2]}") as store:
+        store.set("key", b"data")
+    for word in (f"./{name}", str(tmp_path / name)):
+        assert store_url(word).startswith(f"{scheme}:///")
+        with open_store(store_url(word)) as store:
+            assert store.to_bytes("key") == b"data"
+
+
+def test_a_file_named_as_the_index_is_a_key_of_a_store_of_files(tmp_path):
+    with open_store(f"file:{tmp_path}") as store:
+        store.set("kvstore.db", b"data")
+    assert (tmp_path / "kvstore.db").is_file()
+    assert store_url(str(tmp_path)) == tmp_path.as_uri()
+
+
+def test_a_folder_that_is_missing_or_holds_no_store_is_one_of_files(tmp_path):
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some" / "file").write_bytes(b"")
+    for name in ("some", "none"):
+        assert store_url(str(tmp_path / name)) == (tmp_path / name).as_uri()
+
+
 def test_a_url_stays_as_it_is():
+    assert store_url("sqlite:data") == "sqlite:data"
     assert store_url("file:data") == "file:data"
     assert store_url("http://127.0.0.1:8000") == "http://127.0.0.1:8000"
 
@@ -191,12 +222,27 @@ def test_what_is_missing_is_said(folders, refused, words, env, complaint):
 
 @pytest.mark.parametrize(
     "command",
-    [["ls"], ["get", "k"], ["query"], ["info"], ["meta", "k"], ["rm", "k"], ["perms", "k"]],
+    [
+        *(["ls"], ["get", "k"], ["query"], ["info"], ["meta", "k"], ["rm", "k"], ["perms", "k"]),
+        *(["verify"], ["log"], ["versions", "k"], ["versions", "k", "--restore", "r"]),
+        ["export", "out"],
+    ],
 )
 def test_reading_makes_no_store_where_there_is_none(folders, refused, command):
     (folders / "photos").mkdir()
     for name in ("typo", "photos"):
-        message = refused(1, command[0], f"./{name}", *command[1:])
-        assert message == f"There is no store in the folder {str(folders / name)!r}."
+        for url in (f"./{name}", f"sqlite:{folders / name}"):
+            message = refused(1, command[0], url, *command[1:])
+            assert message == f"There is no store in the folder {str(folders / name)!r}."
+    assert not Path("out").exists()
     assert not Path("typo").exists()
     assert list(Path("photos").iterdir()) == []
+
+
+def test_a_store_of_one_kind_is_not_made_where_there_is_one_of_the_other(folders, refused):
+    with open_store("sqlite:three") as store:
+        store.set("in-three", b"")
+    assert refused(1, "ls", "file:three") == "There is no store in the folder 'three'."
+    assert refused(1, "ls", "sqlite:one") == "There is no store in the folder 'one'."
+    assert not Path("three", ".kvstore").exists()
+    assert not Path("one", "kvstore.db").exists()

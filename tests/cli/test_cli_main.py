@@ -13,7 +13,10 @@ import pytest
 from kvstore import errors
 from kvstore.cli.main import cli
 
-COMMANDS = ["cp", "demo", "get", "info", "ls", "meta", "perms", "query", "rm", "serve", "set"]
+COMMANDS = [
+    *("cp", "demo", "export", "get", "import", "info", "log", "ls", "meta", "perms", "query", "rm"),
+    *("serve", "set", "verify", "versions"),
+]
 
 
 def test_the_commands_are_all_there(ok):

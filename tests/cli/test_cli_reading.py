@@ -8,6 +8,7 @@ import pytest
 
 from kvstore.cli import reading
 from kvstore.errors import KeyNotFoundError
+from kvstore.stores.memory import MemoryStore
 from kvstore.testing.odd_keys import ODD_KEYS
 
 FIELDS = {"exposure": 30, "filter": "B", "tags": ["a", "b"]}
@@ -170,6 +171,26 @@ def test_get_refuses_what_makes_no_sense(filled, refused, words, code, complaint
     assert refused(code, "get", "memory:", "sky/m31", *words).startswith(complaint)
 
 
+@pytest.fixture
+def revisions(stores):
+    """Those of the key ``k``, the oldest first; its data was "0", "01", "012"."""
+    stores["memory:"] = MemoryStore(keep_versions=2)
+    with stores["memory:"] as store:
+        return [store.set("k", b"012"[:end]) for end in (1, 2, 3)]
+
+
+def test_get_takes_an_earlier_version(revisions, ok, refused, tmp_path):
+    assert [ok("get", "memory:", "k", "--version", r) for r in revisions] == ["0", "01", "012"]
+    assert ok("get", "memory:", "k", "--version", revisions[1], "--range", "1:9") == "1"
+    target = tmp_path / "out"
+    told = ok("get", "memory:", "k", "--version", revisions[1], "-o", str(target))
+    assert told == f"k\t2\t{target}\n"
+    assert target.read_bytes() == b"01"
+    message = refused(3, "get", "memory:", "k", "--version", "nix", "-o", str(target))
+    assert message == "There is no version 'nix' of the key 'k'."
+    assert target.read_bytes() == b"01"
+
+
 # -- query -----------------------------------------------------------------------------------
 
 
@@ -297,7 +318,7 @@ def test_info_of_no_key_is_an_error(filled, refused):
 
 
 def test_a_key_that_vanishes_while_it_is_read_is_an_error(filled, refused, monkeypatch):
-    def gone(key):
+    def gone(key, version=None):
         raise KeyNotFoundError("It went away.")
 
     monkeypatch.setattr(filled, "get", gone)

@@ -31,12 +31,72 @@ def test_the_url_is_told_when_the_server_is_ready(served, ok):
 def test_without_a_store_it_is_a_folder_here(served, ok, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ok("serve", env={"KVSTORE_URL": "http://127.0.0.1:1"})
-    assert (tmp_path / "kvstore-data").is_dir()
+    assert (tmp_path / "kvstore-data" / "kvstore.db").is_file()
     ((store, host, port, options),) = served
-    assert repr(store) == f"<FileSystemStore {str(tmp_path / 'kvstore-data')!r}>"
+    assert repr(store) == f"<SQLiteStore {str(tmp_path / 'kvstore-data')!r}>"
+    assert store.info()["versions"] == 0
+    assert store.info()["durability"] == "process-crash"
     assert (host, port) == ("127.0.0.1", 8000)
     assert options == {"hosts": None, "insecure": False}
     assert not store.is_connected()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "kind"), [("file", "FileSystemStore"), ("sqlite", "SQLiteStore")]
+)
+def test_data_that_is_in_that_folder_goes_on_being_served(
+    served, ok, tmp_path, monkeypatch, scheme, kind
+):
+    monkeypatch.chdir(tmp_path)
+    with open_store(f"{scheme}:kvstore-data") as store:
+        store.set("old", b"data")
+    ok("serve")
+    (store, *_) = served[0]
+    assert repr(store) == f"<{kind} {str(tmp_path / 'kvstore-data')!r}>"
+    with store:
+        assert store.to_bytes("old") == b"data"
+
+
+@pytest.mark.parametrize(
+    ("url", "words", "facts"),
+    [
+        ("sqlite:data", ["--keep-versions", "3"], {"versions": 3, "durability": "process-crash"}),
+        ("sqlite:data", ["--durable"], {"versions": 0, "durability": "power-loss"}),
+        ("file:data", ["--durable"], {"durability": "power-loss"}),
+        ("file:data", [], {"durability": "process-crash"}),
+        ("memory:", ["--keep-versions", "1"], {"versions": 1}),
+    ],
+)
+def test_a_store_is_opened_as_asked_for(served, ok, tmp_path, monkeypatch, url, words, facts):
+    monkeypatch.chdir(tmp_path)
+    ok("serve", url, *words)
+    info = served[0][0].info()
+    assert {name: info[name] for name in facts} == facts
+
+
+@pytest.mark.parametrize(
+    ("url", "words", "complaint"),
+    [
+        (
+            "file:data",
+            ["--keep-versions", "3"],
+            "--keep-versions is for sqlite: and memory: stores",
+        ),
+        ("http://127.0.0.1:1", ["--keep-versions", "3"], "--keep-versions is for sqlite: and"),
+        ("http://ann:secret@host", ["--durable"], "--durable is for sqlite: and file: stores"),
+        ("memory:", ["--durable"], "--durable is for sqlite: and file: stores, not for 'memory:'"),
+        ("memory:", ["--keep-versions", "-1"], "Invalid value for '--keep-versions'"),
+    ],
+)
+def test_options_that_a_store_has_not_are_refused(
+    served, refused, tmp_path, monkeypatch, url, words, complaint
+):
+    monkeypatch.chdir(tmp_path)
+    message = refused(2, "serve", url, *words)
+    assert message.startswith(complaint)
+    assert "secret" not in message
+    assert served == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
