@@ -51,11 +51,8 @@ class Place:
         """Return the store, connected, to write to it; a folder is made if it is missing."""
         return open_store(self.url)
 
-    def open_existing(self, **options: Any) -> AuthorizingStore:
+    def open_existing(self) -> AuthorizingStore:
         """Return the store, connected, to read it.
-
-        Args:
-            options: keyword arguments of the store's class.
 
         Raises:
             StorageError: a folder that holds no such store; opening it would make one there.
@@ -63,7 +60,7 @@ class Place:
         folder = self.folder
         if folder is not None and not _HOLDS[self.url.partition(":")[0]](folder):
             raise StorageError(f"There is no store in the folder {str(folder)!r:.200}.")
-        return open_store(self.url, **options)
+        return open_store(self.url)
 
 
 def is_store(word: str) -> bool:

@@ -99,12 +99,6 @@ def _newest(store: AuthorizingStore, limit: int | None) -> Iterator[JournalEntry
 
 def _restore(place: Place, key: str, revision: str) -> str | None:
     with place.open_existing() as store:
-        if not place.url.startswith("sqlite:"):
-            return store.restore(key, revision)
-        kept = len(store.versions(key))
-    # A store forgets, as it writes, what is more than it was opened to keep. So that this can be
-    # undone it keeps all that are there now.
-    with place.open_existing(keep_versions=kept) as store:
         return store.restore(key, revision)
 
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from typing import Any, BinaryIO, ClassVar
 
 from kvstore.documents import JsonObject
 from kvstore.errors import DamagedError, InvalidRequestError, StorageFullError
-from kvstore.history import KEEP_CHANGES, JournalEntry, check_kept, check_since
+from kvstore.history import JournalEntry, check_kept, check_since
 from kvstore.hub import EventHub
 from kvstore.query import Query
 from kvstore.store import AuthorizingStore
 from kvstore.stores._sqlite import rows
 from kvstore.stores._sqlite.blobs import Received
-from kvstore.stores._sqlite.changes import Keeping
 from kvstore.stores._sqlite.connections import PATIENCE
 from kvstore.stores._sqlite.engine import Engine
 from kvstore.stores._sqlite.reading import SmallOpener, open_blob, open_small
 from kvstore.stores._sqlite.search import Search
+from kvstore.stores._sqlite.state import Keeping
 from kvstore.stores._sqlite.verify import Verification, Verifier, repair
 from kvstore.stores._sqlite.writer import Step
 from kvstore.streams import Source
@@ -26,6 +27,8 @@ from kvstore.values import ProgressCallback, Record, Value
 from kvstore.writes import Change, Condition, Written, missing, missing_version
 
 _TRIES = 100
+#: Seconds that SQLite can wait.
+_MOST_PATIENCE = 1e6
 #: Entries of the journal that are read at a time.
 _PAGE = 1000
 
@@ -59,10 +62,12 @@ class SQLiteStore(AuthorizingStore):
     Args:
         root: the folder, made when the store connects if it is missing.
         durable: whether a write returns only when it would survive a power cut.
-        keep_versions: how many earlier versions of each key to keep, data included.
+        keep_versions: how many earlier versions of each key to keep, data included. This and the
+            next two are written down in the store and hold for all who use it; None leaves what is
+            written there, which in a new store is 0, 100,000 and infinity.
         keep_changes: how many changes the journal remembers.
-        keep_changes_for: seconds that it remembers them at most; None for no such limit. What is
-            older is forgotten with later writes, some hundred at a time.
+        keep_changes_for: seconds that it remembers them at most, or ``math.inf``. What is older is
+            forgotten with later writes, some hundred at a time.
         patience: seconds to wait for others.
         user_tag: who owns new keys.
         events, metadata_schema: as for every store.
@@ -83,8 +88,8 @@ class SQLiteStore(AuthorizingStore):
         root: str | os.PathLike[str],
         *,
         durable: bool = False,
-        keep_versions: int = 0,
-        keep_changes: int = KEEP_CHANGES,
+        keep_versions: int | None = None,
+        keep_changes: int | None = None,
         keep_changes_for: float | None = None,
         patience: float = PATIENCE,
         user_tag: str = "local",
@@ -95,11 +100,11 @@ class SQLiteStore(AuthorizingStore):
         self._root = _absolute(root)
         self._durable = durable
         self._keeping = Keeping(
-            versions=check_kept("keep_versions", keep_versions),
-            changes=check_kept("keep_changes", keep_changes),
-            age=_seconds("keep_changes_for", keep_changes_for),
+            None if keep_versions is None else check_kept("keep_versions", keep_versions),
+            None if keep_changes is None else check_kept("keep_changes", keep_changes),
+            _seconds("keep_changes_for", keep_changes_for),
         )
-        self._patience = _seconds("patience", patience) or 0.0
+        self._patience = _seconds("patience", patience, _MOST_PATIENCE) or 0.0
         self._user_tag = user_tag
         self._opened: Engine | None = None
 
@@ -108,9 +113,12 @@ class SQLiteStore(AuthorizingStore):
         return self._user_tag
 
     def info(self) -> dict[str, Any]:
-        """Return what every store tells; ``durability`` and ``versions`` are as asked for."""
+        """Return what every store tells; ``versions`` as it is now, if the store is connected."""
         durability = "power-loss" if self._durable else "process-crash"
-        return {**super().info(), "durability": durability, "versions": self._keeping.versions}
+        versions = self._keeping.versions or 0
+        if self._opened is not None:
+            (versions,) = self._opened.one("SELECT keep_versions FROM state")
+        return {**super().info(), "durability": durability, "versions": versions}
 
     def __repr__(self) -> str:
         return f"<SQLiteStore {self._root!r}>"
@@ -121,7 +129,7 @@ class SQLiteStore(AuthorizingStore):
             "durable": self._durable,
             "keep_versions": self._keeping.versions,
             "keep_changes": self._keeping.changes,
-            "keep_changes_for": self._keeping.age,
+            "keep_changes_for": self._keeping.seconds,
             "patience": self._patience,
             "user_tag": self._user_tag,
             "metadata_schema": self.metadata_schema,
@@ -242,7 +250,6 @@ class SQLiteStore(AuthorizingStore):
 
     def _check_since(self, since: int) -> None:
         newest, oldest = self._engine().one(rows.EXTENT)
-        oldest = max(oldest, newest - self._keeping.changes + 1)
         check_since(since, oldest=oldest, newest=newest)
 
     def _versions(self, key: str) -> list[Record]:
@@ -349,9 +356,9 @@ def _absolute(root: object) -> str:
     return os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links
 
 
-def _seconds(name: str, number: object) -> float | None:
+def _seconds(name: str, number: object, most: float = math.inf) -> float | None:
     if number is None:
         return None
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number < 1e9:
-        raise InvalidRequestError(f"{name} is a number of seconds, not {number!r:.100}.")
-    return float(number)
+    if isinstance(number, (int, float)) and not isinstance(number, bool) and 0 <= number <= most:
+        return float(number)
+    raise InvalidRequestError(f"{name} is a number of seconds, not {number!r:.100}.")

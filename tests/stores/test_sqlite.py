@@ -150,7 +150,11 @@ def test_equal_data_of_a_key_are_stored_once(root):
         ]
         assert store.verify().problems == ()
         assert store.verify().versions == 5
-    with SQLiteStore(root) as store:  # which keeps none, and forgets them with the next write
+    with SQLiteStore(root) as store:  # what is kept is for the store to say
+        assert store.info()["versions"] == 5
+        store.set_metadata("key", {"n": 5})
+        assert len(store.versions("key")) == 6
+    with SQLiteStore(root, keep_versions=0) as store:  # forgets them with the next write
         assert store.info()["versions"] == 0
         store.set("key", b"last")
         assert len(store.versions("key")) == 1
@@ -374,6 +378,25 @@ def test_the_journal_forgets_what_is_too_much(root, monkeypatch):
         assert store.verify().problems == ()
 
 
+def test_what_is_kept_holds_for_all_who_use_the_store(root):
+    with SQLiteStore(root, keep_versions=2, keep_changes=3) as store, SQLiteStore(root) as other:
+        for number in range(4):
+            (store if number % 2 else other).set("key", b"%d" % number)
+        assert other.info()["versions"] == 2
+        assert len(other.versions("key")) == 3
+        with pytest.raises(ChangesLostError):
+            other.changes(0)
+        with SQLiteStore(root, keep_versions=1, keep_changes_for=5) as third:
+            assert other.info()["versions"] == third.info()["versions"] == 1
+            other.set("key", b"last")
+            assert len(store.versions("key")) == 2
+    with SQLiteStore(root) as store:
+        assert rows(store, "SELECT keep_versions, keep_changes, keep_changes_for FROM state") == [
+            (1, 3, 5.0)
+        ]
+        assert store.verify().problems == ()
+
+
 def test_the_journal_forgets_what_is_too_old(root, monkeypatch):
     monkeypatch.setattr(changes, "_CUT_EVERY", 10)
     times = iter(range(1000, 2000))
@@ -381,7 +404,7 @@ def test_the_journal_forgets_what_is_too_old(root, monkeypatch):
     with SQLiteStore(root, keep_changes_for=12.5) as store:
         for number in range(20):
             store.set_metadata("key", {"n": number})
-        oldest = store._engine().one("SELECT oldest FROM journal")[0]
+        oldest = store._engine().one("SELECT oldest FROM state")[0]
         assert 5 < oldest < 20
         assert next(store.changes(oldest - 1)).seq == oldest
         with pytest.raises(ChangesLostError):
@@ -808,6 +831,8 @@ def test_stores_of_different_kinds_do_not_mix(root, tmp_path):
         {"root": "r", "keep_versions": -1},
         {"root": "r", "keep_changes": 1.5},
         {"root": "r", "keep_changes_for": "1"},
+        {"root": "r", "keep_changes_for": float("nan")},
+        {"root": "r", "patience": float("inf")},
         {"root": "r", "patience": -1},
         {"root": "r", "patience": float("nan")},
     ],

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
-from dataclasses import dataclass
 
 from kvstore.documents import JsonObject
 from kvstore.stores._sqlite.blobs import Received
@@ -20,6 +20,7 @@ from kvstore.stores._sqlite.rows import (
     text_of,
     versions,
 )
+from kvstore.stores._sqlite.state import State, read_state
 from kvstore.stores._sqlite.terms import changed_terms
 from kvstore.stores._sqlite.writer import Step
 from kvstore.values import DEFAULT_MIMETYPE
@@ -29,21 +30,10 @@ _APPEND = (
     "INSERT INTO change (action, key, revision, metadata, permissions, created, modified, changed, "
     "size, mimetype, digest, blob) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_FORGET = "DELETE FROM change WHERE seq = ? AND seq < (SELECT oldest FROM journal)"
 #: SHA-256 of no bytes.
 _NOTHING = bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
 #: The journal is cut once in so many changes, by as many.
 _CUT_EVERY = 512
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Keeping:
-    """What a store remembers."""
-
-    versions: int
-    changes: int
-    #: Seconds; None for ever.
-    age: float | None
 
 
 class Changes:
@@ -51,12 +41,10 @@ class Changes:
 
     Args:
         fields: the names that have terms.
-        keeping: what is remembered.
     """
 
-    def __init__(self, fields: Fields, keeping: Keeping) -> None:
+    def __init__(self, fields: Fields) -> None:
         self._fields = fields
-        self._keeping = keeping
 
     def write(
         self, step: Step, key: str, change: Change, received: Received | None, owner: str
@@ -66,12 +54,13 @@ class Changes:
         Raises:
             KeyNotFoundError, ConflictError, InvalidMetadataError: as the change says.
         """
+        state = read_state(step.connection)
         old = current(step.connection, key)
         before = None if old is None else old.record
         change.check(key, before)
         metadata = change.new_metadata(before)
         now = time.time()
-        size, digest, blob = self._data(step, old, received)
+        size, digest, blob = self._data(step, state, old, received)
         if received is None:
             mimetype = DEFAULT_MIMETYPE if before is None else before.mimetype
         else:
@@ -100,10 +89,11 @@ class Changes:
         else:
             entry = old.id
             step.execute("UPDATE entry SET seq = ? WHERE id = ?", (seq, entry))
-            self._supersede(step, old, blob)
+            self._supersede(step, state, old, blob)
         if not is_same:
-            self._index(step, entry or 0, None if before is None else before.metadata, metadata)
-        self._cut(step, seq or 0)
+            was = None if before is None else before.metadata
+            self._index(step, state, entry or 0, was, metadata)
+        self._cut(step, state, seq or 0)
         return Written(revision, old is not None, metadata)
 
     def restore(self, step: Step, key: str, version: str, change: Change, owner: str) -> Written:
@@ -128,6 +118,7 @@ class Changes:
         Raises:
             KeyNotFoundError, ConflictError: it is missing, or changed.
         """
+        state = read_state(step.connection)
         old = current(step.connection, key)
         if old is None:
             raise missing(key)
@@ -142,34 +133,34 @@ class Changes:
             (DELETE, time.time(), old.seq),
         ).lastrowid
         step.execute("DELETE FROM entry WHERE id = ?", (old.id,))
-        self._supersede(step, old, None)
-        self._index(step, old.id, record.metadata, None)
-        self._cut(step, seq or 0)
+        self._supersede(step, state, old, None)
+        self._index(step, state, old.id, record.metadata, None)
+        self._cut(step, state, seq or 0)
         return record.metadata
 
     # -- data ------------------------------------------------------------------------------
 
     def _data(
-        self, step: Step, old: Row | None, received: Received | None
+        self, step: Step, state: State, old: Row | None, received: Received | None
     ) -> tuple[int, bytes, int | None]:
         """Store what was received, and return size, digest and the row of the blob."""
         if received is None:
             if old is None:
                 return 0, _NOTHING, None
             return old.record.size, bytes.fromhex((old.record.digest or "")[7:]), old.blob
-        return received.size, received.digest, self._blob(step, old, received)
+        return received.size, received.digest, self._blob(step, state, old, received)
 
-    def _blob(self, step: Step, old: Row | None, received: Received) -> int | None:
+    def _blob(self, step: Step, state: State, old: Row | None, received: Received) -> int | None:
         if received.size == 0:
             return None
         if received.blob is not None:
             return received.blob
-        same = self._same(step, old, received) if old is not None else None
+        same = self._same(step, state, old, received) if old is not None else None
         if same is not None:
             # It replaces the bytes that are there: they should be equal, and are from now on.
             self._put(step, same, received)
             return same
-        if old is not None and old.blob is not None and not self._has_versions(step, old):
+        if old is not None and old.blob is not None and not self._has_versions(step, state, old):
             self._put(step, old.blob, received)
             return old.blob
         if received.file is not None:
@@ -186,12 +177,12 @@ class Changes:
         if file is not None:
             step.free(file)
 
-    def _same(self, step: Step, old: Row, received: Received) -> int | None:
+    def _same(self, step: Step, state: State, old: Row, received: Received) -> int | None:
         """Return the blob of this key that has the same bytes, if there is one."""
         digest = f"sha256:{received.digest.hex()}"
         if old.record.digest == digest:
             return old.blob
-        if self._keeping.versions:
+        if state.keep_versions:
             for kept in versions(step.connection, old.record.key):
                 if kept.record.digest == digest:
                     return kept.blob
@@ -199,17 +190,17 @@ class Changes:
 
     # -- versions --------------------------------------------------------------------------
 
-    def _supersede(self, step: Step, old: Row, blob: int | None) -> None:
+    def _supersede(self, step: Step, state: State, old: Row, blob: int | None) -> None:
         """Make *old* an earlier version, or forget it; *blob* is what the key has now."""
         key = old.record.key
-        if self._keeping.versions:
+        if state.keep_versions:
             step.execute("INSERT INTO version VALUES (?, ?)", (key, old.seq))
         kept = versions(step.connection, key)
-        lost: list[Kept] = kept[self._keeping.versions :]
+        lost: list[Kept] = kept[state.keep_versions :]
         if lost:
             first = (key, lost[0].seq)
             step.execute("DELETE FROM version WHERE key = ? AND seq <= ?", first)
-        needed = {blob, *(version.blob for version in kept[: self._keeping.versions])}
+        needed = {blob, *(version.blob for version in kept[: state.keep_versions])}
         for unused in {old.blob, *(version.blob for version in lost)} - needed - {None}:
             row = step.execute("SELECT file FROM blob WHERE id = ?", (unused,)).fetchone()
             step.execute("DELETE FROM blob WHERE id = ?", (unused,))
@@ -217,12 +208,13 @@ class Changes:
                 step.free(row[0])
         # What the journal has forgotten is needed by nobody now.
         forgotten = [(version.seq,) for version in lost]
-        if not self._keeping.versions:
+        if not state.keep_versions:
             forgotten.append((old.seq,))
-        step.connection.executemany(_FORGET, forgotten)
+        forget = [number for number in forgotten if number[0] < state.oldest]
+        step.connection.executemany("DELETE FROM change WHERE seq = ?", forget)
 
-    def _has_versions(self, step: Step, old: Row) -> bool:
-        if self._keeping.versions:
+    def _has_versions(self, step: Step, state: State, old: Row) -> bool:
+        if state.keep_versions:
             return True
         found = step.execute("SELECT 1 FROM version WHERE key = ? LIMIT 1", (old.record.key,))
         return found.fetchone() is not None
@@ -230,9 +222,14 @@ class Changes:
     # -- index and journal -----------------------------------------------------------------
 
     def _index(
-        self, step: Step, entry: int, old: JsonObject | None, new: JsonObject | None
+        self,
+        step: Step,
+        state: State,
+        entry: int,
+        old: JsonObject | None,
+        new: JsonObject | None,
     ) -> None:
-        fields = self._fields.indexed(step)
+        fields = self._fields.indexed(step, state.fields)
         if new is not None:
             self._fields.learn(step, new)
         if not fields:
@@ -245,31 +242,26 @@ class Changes:
             insert = "INSERT OR IGNORE INTO term VALUES (?, ?, ?)"
             step.connection.executemany(insert, [(*term, entry) for term in come])
 
-    def _cut(self, step: Step, seq: int) -> None:
+    def _cut(self, step: Step, state: State, seq: int) -> None:
         """Forget the oldest changes, now and then; what is current or kept stays."""
         if seq % _CUT_EVERY:
             return
-        oldest = seq - self._keeping.changes + 1
-        if self._keeping.age is not None:
-            young = time.time() - self._keeping.age
+        oldest = seq - state.keep_changes + 1
+        if state.keep_changes_for != math.inf:
+            young = time.time() - state.keep_changes_for
             row = step.execute(
-                "SELECT seq FROM change WHERE seq >= (SELECT oldest FROM journal) AND changed >= ? "
-                "ORDER BY seq LIMIT 1",
-                (young,),
+                "SELECT seq FROM change WHERE seq >= ? AND changed >= ? ORDER BY seq LIMIT 1",
+                (state.oldest, young),
             ).fetchone()
             oldest = max(oldest, seq if row is None else row[0])
-        cut_journal(step, min(oldest, seq))
+        oldest = min(oldest, seq)
+        if oldest > state.oldest:
+            step.execute("UPDATE state SET oldest = ?", (oldest,))
+            step.execute(_CUT, (state.oldest, oldest))
 
 
-def cut_journal(step: Step, oldest: int) -> None:
-    """Forget the changes before *oldest*."""
-    (before,) = step.execute("SELECT oldest FROM journal").fetchone()
-    if oldest <= before:
-        return
-    step.execute("UPDATE journal SET oldest = ?", (oldest,))
-    step.execute(
-        "DELETE FROM change WHERE seq >= ? AND seq < ? "
-        "AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.key = change.key AND e.seq = change.seq) "
-        "AND NOT EXISTS (SELECT 1 FROM version v WHERE v.key = change.key AND v.seq = change.seq)",
-        (before, oldest),
-    )
+_CUT = (
+    "DELETE FROM change WHERE seq >= ? AND seq < ? "
+    "AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.key = change.key AND e.seq = change.seq) "
+    "AND NOT EXISTS (SELECT 1 FROM version v WHERE v.key = change.key AND v.seq = change.seq)"
+)

@@ -13,10 +13,11 @@ from typing import Any
 from kvstore.disk import flush_folder
 from kvstore.errors import StorageError, UnavailableError
 from kvstore.stores._sqlite.blobs import Blobs
-from kvstore.stores._sqlite.changes import Changes, Keeping
+from kvstore.stores._sqlite.changes import Changes
 from kvstore.stores._sqlite.connections import Connections
 from kvstore.stores._sqlite.fields import Fields
 from kvstore.stores._sqlite.schema import prepare
+from kvstore.stores._sqlite.state import Keeping, is_kept, keep, read_state
 from kvstore.stores._sqlite.writer import Step, Writer
 
 INDEX = "kvstore.db"
@@ -28,6 +29,9 @@ _FORK_PATIENCE = 10.0
 
 class Engine:
     """The store in the folder *root*, an absolute path.
+
+    Args:
+        keeping: what the store is to remember from now on.
 
     Raises:
         StorageError: the folder cannot be made, read or written, or is a store of another kind.
@@ -42,7 +46,7 @@ class Engine:
         self.connections = Connections(file, root, durable=durable, patience=patience)
         self.writer = Writer(self.connections, self.blobs)
         self.fields = Fields(self.writer)
-        self.changes = Changes(self.fields, keeping)
+        self.changes = Changes(self.fields)
         with self.connections.translated:
             made = _make(root, file)
             self.blobs.connect()
@@ -58,6 +62,10 @@ class Engine:
                 if durable:
                     for folder in (root, *made):
                         flush_folder(folder)
+            with self.reading() as connection:
+                state = read_state(connection)
+            if not is_kept(state, keeping):
+                self.writer.run(lambda step: keep(step.connection, keeping))
             with contextlib.suppress(UnavailableError):  # or whoever comes next does it
                 self.tidy()
         except BaseException:

@@ -42,9 +42,12 @@ class Fields:
         self._known.clear()
         self._count = -1
 
-    def indexed(self, step: Step) -> Mapping[str, int]:
-        """Return the names whose terms are to be kept, and their numbers."""
-        (count,) = step.execute("SELECT fields FROM journal").fetchone()
+    def indexed(self, step: Step, count: int) -> Mapping[str, int]:
+        """Return the names whose terms are to be kept, and their numbers.
+
+        Args:
+            count: `State.fields`, which tells whether what is remembered is out of date.
+        """
         if count != self._count:
             rows = step.execute("SELECT name, id FROM field WHERE state > ?", (_NONE,))
             self._indexed = dict(rows.fetchall())
@@ -117,7 +120,7 @@ class Fields:
         values = [(state, done, number) for number in numbers]
         update = "UPDATE field SET state = ?, done = coalesce(?, done) WHERE id = ?"
         step.connection.executemany(update, values)
-        step.execute("UPDATE journal SET fields = fields + 1")
+        step.execute("UPDATE state SET fields = fields + 1")
 
 
 def _in_order(term: tuple[int, int | float | str, int]) -> tuple[int, bool, int | float | str]:

@@ -38,8 +38,8 @@ CONTENT_OF_VERSION = (
     f"CROSS JOIN change c ON c.seq = k.seq {_BLOB} WHERE c.revision = ?"
 )
 NEWEST = "SELECT coalesce(max(seq), 0) FROM change"
-#: Numbers of the newest change, and of the oldest that is not forgotten.
-EXTENT = f"SELECT ({NEWEST}), oldest FROM journal"
+#: Numbers of the newest change, and of the oldest that is remembered.
+EXTENT = f"SELECT n, max(oldest, n - keep_changes + 1) FROM state, (SELECT ({NEWEST}) AS n)"
 _VERSIONS = (
     f"SELECT {_FIELDS}, c.seq, c.blob FROM version v CROSS JOIN change c ON c.seq = v.seq "
     "WHERE v.key = ? ORDER BY v.seq DESC"

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable
 
 from kvstore.errors import DamagedError, StorageError
+from kvstore.stores._sqlite.state import create_state
 
 #: What ``PRAGMA application_id`` says of our files: "kvst".
 APPLICATION = 0x6B767374
@@ -61,9 +62,12 @@ CREATE TABLE term (                 -- the index: see terms.py
     id INTEGER NOT NULL,            -- of the entry
     PRIMARY KEY (slot, value, id)
 ) WITHOUT ROWID;
-CREATE TABLE journal (              -- one row
-    oldest INTEGER NOT NULL,        -- changes before this one are forgotten
-    fields INTEGER NOT NULL         -- counts what happens to the column state of field
+CREATE TABLE state (                -- one row: see state.py
+    oldest INTEGER NOT NULL,
+    fields INTEGER NOT NULL,
+    keep_versions INTEGER NOT NULL,
+    keep_changes INTEGER NOT NULL,
+    keep_changes_for REAL NOT NULL
 );
 CREATE TABLE trash (                -- files that no row names any more
     file TEXT PRIMARY KEY
@@ -108,7 +112,7 @@ def _create(connection: sqlite3.Connection) -> None:
     for statement in _TABLES.split(";\n"):
         if statement.strip():
             connection.execute(statement)
-    connection.execute("INSERT INTO journal VALUES (1, 0)")
+    create_state(connection)
     connection.execute(f"PRAGMA application_id = {APPLICATION}")
     connection.execute(f"PRAGMA user_version = {FORMAT}")
 

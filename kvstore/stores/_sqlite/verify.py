@@ -155,7 +155,7 @@ class Verifier:
     def _check_journal(self) -> None:
         with self._engine.snapshot() as connection:
             oldest, newest, count = connection.execute(
-                "SELECT j.oldest, coalesce(max(c.seq), 0), count(c.seq) FROM journal j "
+                "SELECT j.oldest, coalesce(max(c.seq), 0), count(c.seq) FROM state j "
                 "LEFT JOIN change c ON c.seq >= j.oldest"
             ).fetchone()
             if newest and newest - oldest + 1 != count:
@@ -254,7 +254,7 @@ def _forget_field(step: Step, number: int) -> None:
     slots = (number * SLOTS, number * SLOTS + SLOTS - 1)
     step.execute("DELETE FROM term WHERE slot BETWEEN ? AND ?", slots)
     step.execute("UPDATE field SET state = 0, done = 0 WHERE id = ?", (number,))
-    step.execute("UPDATE journal SET fields = fields + 1")
+    step.execute("UPDATE state SET fields = fields + 1")
 
 
 def _digest(descriptor: int) -> tuple[int, bytes]:
