@@ -7,6 +7,7 @@
 ['runs/1']
 """
 
+from kvstore.authorizing import AuthorizingStore as AuthorizingStore
 from kvstore.errors import AuthenticationError as AuthenticationError
 from kvstore.errors import AuthorizationError as AuthorizationError
 from kvstore.errors import ChangesLostError as ChangesLostError
@@ -49,7 +50,7 @@ from kvstore.hub import Event as Event
 from kvstore.hub import EventHub as EventHub
 from kvstore.keys import check_key as check_key
 from kvstore.opening import open_store as open
-from kvstore.store import AuthorizingStore as AuthorizingStore
+from kvstore.query import Query as Query
 from kvstore.store import ReadOnlyStore as ReadOnlyStore
 from kvstore.store import Store as Store
 from kvstore.stores.dynamic_url import DynamicURLStore as DynamicURLStore
@@ -98,6 +99,7 @@ __all__ = [
     "NotConnectedError",
     "Permissions",
     "Progress",
+    "Query",
     "RangeError",
     "ReadOnlyStore",
     "Record",

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from kvstore.documents import JsonObject, copy_json
 from kvstore.errors import ChangesLostError, InvalidRequestError, UnsupportedOperationError
 from kvstore.lifecycle import Lifecycle
-from kvstore.values import Record, Value, is_integer
+from kvstore.values import Record, Value, copy_record, is_integer
 
 Action: TypeAlias = Literal["set", "update", "delete"]
 
@@ -80,7 +80,7 @@ class History(Lifecycle):
         ``restore`` take.
         """
         records = self._versions(self._check(key))
-        return [replace(record, metadata=copy_json(record.metadata)) for record in records]
+        return [copy_record(record) for record in records]
 
     # -- what a store may implement --------------------------------------------------------
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from kvstore.authorizing import AuthorizingStore
 from kvstore.errors import InvalidRequestError
-from kvstore.store import AuthorizingStore
 from kvstore.stores.dynamic_url import DynamicURLStore
 from kvstore.stores.filesystem import FileSystemStore
 from kvstore.stores.memory import MemoryStore

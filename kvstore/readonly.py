@@ -37,6 +37,7 @@ from kvstore.values import (
     Value,
     check_buffer_size,
     check_range,
+    copy_record,
 )
 
 
@@ -54,6 +55,16 @@ class ReadOnlyStore(History):
         if version is not None:
             return self._get_version(self._check(key), check_version(version))
         return self._get(self._check(key))
+
+    def record(self, key: str) -> Record:
+        """Return all facts about *key*: metadata, size, times, media type, revision, digest.
+
+        Permissions too, where the store tells them at once.
+
+        Raises:
+            KeyNotFoundError: no such key.
+        """
+        return copy_record(self._record(self._check(key)))
 
     def get_data(self, key: str) -> BinaryIO:
         """Return a readable stream over the data; it is a context manager.
@@ -249,6 +260,15 @@ class ReadOnlyStore(History):
         query = Query(match=match, where=where, prefix=prefix, glob=glob)
         query.predicate()
         return self._count(query)
+
+    def find(self, query: Query) -> Matches[Record]:
+        """Return an iterable of the records that a query finds, with all facts: as :meth:`query`.
+
+        For who has the question as a value: ``store.find(Query(prefix="sky/", limit=50))``.
+        """
+        self._ready()
+        query.predicate()
+        return Matches(query, self._query(query), copy_record)
 
     def glob(self, pattern: str) -> Matches[str]:
         """Return an iterable of the keys that match shell wildcards; ``*`` crosses ``/``."""

@@ -1,4 +1,7 @@
-"""The contract: ReadOnlyStore → Store → AuthorizingStore. What holds for all is in ``readonly``."""
+"""The contract: ReadOnlyStore → Store → AuthorizingStore; this is the middle.
+
+What holds for all is in ``readonly``, permissions are in ``authorizing``.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 from kvstore.documents import JsonObject, check_metadata, copy_json
-from kvstore.errors import InvalidRequestError, StoreError, UnsupportedOperationError
+from kvstore.errors import InvalidRequestError, StoreError
 from kvstore.events import (
     Progress,
     StoreDeleteEvent,
@@ -28,13 +31,10 @@ from kvstore.readonly import ReadOnlyStore as ReadOnlyStore
 from kvstore.streams import Data, Source
 from kvstore.values import (
     BUFFER_SIZE,
-    Permissions,
     ProgressCallback,
     Record,
     Value,
     check_mimetype,
-    check_permissions,
-    copy_permissions,
 )
 from kvstore.writes import Change, Condition, Written, schema_check
 
@@ -181,6 +181,26 @@ class Store(ReadOnlyStore):
             told = copy_json(metadata or {})
             self._notify(StoreDeleteEvent(source=self, key=key, metadata=told))
 
+    def write(
+        self, key: str, change: Change, *, progress: ProgressCallback | None = None
+    ) -> Written:
+        """Do *change* as one step: data, metadata and permissions, each where it is not None.
+
+        What the other methods that write do, and more than each: for servers, and for stores that
+        are made of others.
+
+        Returns:
+            What came of it: the new revision, and whether the key was there before.
+
+        Raises:
+            InvalidMetadataError, InvalidPermissionsError: as the other methods.
+            KeyNotFoundError: the change is one to what is there, and there is nothing.
+            ConflictError: its condition does not hold.
+
+        Events: as :meth:`set`; those of progress where data are written.
+        """
+        return self._do(self._check(key), change.checked(self._fits_schema), progress)
+
     def restore(self, key: str, version: str, *, if_match: IfMatch = None) -> str | None:
         """Set data, metadata and media type back to what they were at the revision *version*.
 
@@ -202,7 +222,9 @@ class Store(ReadOnlyStore):
                 condition=Condition.of(if_match, None),
                 check_metadata=self._fits_schema,
             )
-            return self._announce(key, change, self._restore(key, value.record, change))
+            written = self._restore(key, value.record, change)
+        self._announce(key, change, written)
+        return written.revision
 
     def from_file(
         self,
@@ -354,31 +376,36 @@ class Store(ReadOnlyStore):
     ) -> str | None:
         key = self._check(key)
         source = Source(data, buffer_size=buffer_size)
-        kind = check_mimetype(source.mimetype if mimetype is None else mimetype)
-        total = -1 if source.size is None else source.size
-        with Progress(self.events, self, key, f"set {key}", total, progress) as bar:
-            source.report = bar.step if bar.active else None
-            change = Change(
-                data=source,
-                metadata=metadata,
-                mimetype=kind,
-                condition=condition,
-                check_metadata=self._fits_schema,
-            )
-            written = self._write(key, change)
-        return self._announce(key, change, written)
+        change = Change(
+            data=source,
+            metadata=metadata,
+            mimetype=check_mimetype(source.mimetype if mimetype is None else mimetype),
+            condition=condition,
+            check_metadata=self._fits_schema,
+        )
+        return self._do(key, change, progress).revision
 
     def _change(self, key: str, **parts: Any) -> str | None:
-        key = self._check(key)
         change = Change(check_metadata=self._fits_schema, **parts)
-        return self._announce(key, change, self._write(key, change))
+        return self._do(self._check(key), change).revision
 
-    def _announce(self, key: str, change: Change, written: Written) -> str | None:
+    def _do(self, key: str, change: Change, progress: ProgressCallback | None = None) -> Written:
+        source = change.data
+        if source is None:
+            written = self._write(key, change)
+        else:
+            total = -1 if source.size is None else source.size
+            with Progress(self.events, self, key, f"set {key}", total, progress) as bar:
+                source.report = bar.step if bar.active else None
+                written = self._write(key, change)
+        self._announce(key, change, written)
+        return written
+
+    def _announce(self, key: str, change: Change, written: Written) -> None:
         event = StoreUpdateEvent if written.existed else StoreSetEvent
         if self.events.has_listeners(event):
             told = copy_json(self._written_metadata(key, change, written))
             self._notify(event(source=self, key=key, metadata=told, revision=written.revision))
-        return written.revision
 
     def _written_metadata(self, key: str, change: Change, written: Written) -> JsonObject:
         if written.metadata is not None:
@@ -397,61 +424,6 @@ class Store(ReadOnlyStore):
             self._transactions.pending.append(event)
         else:
             self.events.emit(event)
-
-
-class AuthorizingStore(Store):
-    """A store whose keys have permissions.
-
-    Permissions are free text; ``owned`` holds all rights and always has a tag. A tag stands for a
-    user, a group or a role; ``public`` is everybody. A new key is owned by ``user_tag()``.
-    """
-
-    capabilities: ClassVar[dict[str, Any]] = {**Store.capabilities, "authorizing": True}
-
-    @abstractmethod
-    def user_tag(self) -> str:
-        """Return the tag that stands for the user of this store."""
-
-    def get_permissions(self, key: str) -> Permissions:
-        """Return the permissions of *key*: permission to set of tags.
-
-        Raises:
-            KeyNotFoundError: no such key, or the user may not see it.
-            AuthorizationError: the user may see it, but is no owner.
-        """
-        return copy_permissions(self._get_permissions(self._check(key)))
-
-    def set_permissions(
-        self, key: str, permissions: Permissions, *, if_match: IfMatch = None
-    ) -> str | None:
-        """Replace the permissions of *key*.
-
-        Raises:
-            InvalidPermissionsError: not a dict of sets of str, or no ``owned`` with a tag.
-            KeyNotFoundError, AuthorizationError: as :meth:`get_permissions`.
-            ConflictError: the condition does not hold.
-        """
-        checked = check_permissions(permissions, complete=True)
-        condition = Condition.of(if_match, None)
-        return self._permit(key, Change(permissions=checked, condition=condition))
-
-    def update_permissions(
-        self, key: str, permissions: Permissions, *, if_match: IfMatch = None
-    ) -> str | None:
-        """Add tags to the permissions of *key*; otherwise as :meth:`set_permissions`."""
-        checked = check_permissions(permissions, complete=False)
-        condition = Condition.of(if_match, None)
-        return self._permit(key, Change(permissions=checked, merge=True, condition=condition))
-
-    def _get_permissions(self, key: str) -> Permissions:
-        """Shortcut. Return the permissions of *key*."""
-        permissions = self._record(key).permissions
-        if permissions is None:
-            raise UnsupportedOperationError(f"{self!r} does not tell permissions.", key=key)
-        return permissions
-
-    def _permit(self, key: str, change: Change) -> str | None:
-        return self._write(self._check(key), change).revision
 
 
 class _Transactions(threading.local):

@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Protocol, TypeAlias
 
 from kvstore.documents import JsonObject, check_document, copy_json
@@ -52,6 +52,12 @@ class Record:
     digest: str | None = None
     #: Permission to the tags that have it; None where the store did not tell.
     permissions: Permissions | None = None
+
+
+def copy_record(record: Record) -> Record:
+    """Return a record that shares nothing with *record* that could be changed."""
+    permissions = None if record.permissions is None else copy_permissions(record.permissions)
+    return replace(record, metadata=copy_json(record.metadata), permissions=permissions)
 
 
 class Opener(Protocol):

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from jsonschema.protocols import Validator
 
-from kvstore.documents import JsonObject, check_size, compile_schema, first_violation
+from kvstore.documents import (
+    JsonObject,
+    check_metadata,
+    check_size,
+    compile_schema,
+    first_violation,
+)
 from kvstore.errors import (
     ConflictError,
     InvalidMetadataError,
@@ -17,7 +23,15 @@ from kvstore.errors import (
     KeyNotFoundError,
 )
 from kvstore.streams import Source
-from kvstore.values import OWNED, Permissions, Record, Value, copy_permissions
+from kvstore.values import (
+    OWNED,
+    Permissions,
+    Record,
+    Value,
+    check_mimetype,
+    check_permissions,
+    copy_permissions,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +96,26 @@ class Change:
     condition: Condition = ALWAYS
     #: Raises where the metadata that would be stored breaks the rules of the store.
     check_metadata: Callable[[JsonObject], None] | None = field(default=None, repr=False)
+
+    def checked(self, check: Callable[[JsonObject], None] | None) -> Change:
+        """Return the same with copies of metadata and permissions that are legal.
+
+        Args:
+            check: what metadata that would be stored has to pass, too.
+
+        Raises:
+            InvalidMetadataError, InvalidPermissionsError, InvalidRequestError: what is not legal.
+        """
+        metadata, permissions = self.metadata, self.permissions
+        return replace(
+            self,
+            metadata=None if metadata is None else check_metadata(metadata),
+            permissions=None
+            if permissions is None
+            else check_permissions(permissions, complete=not self.merge),
+            mimetype=check_mimetype(self.mimetype),
+            check_metadata=check,
+        )
 
     @property
     def needs_key(self) -> bool:

@@ -42,6 +42,7 @@ NAMES = [
     "PUBLIC",
     "Permissions",
     "Progress",
+    "Query",
     "RangeError",
     "ReadOnlyStore",
     "Record",

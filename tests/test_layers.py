@@ -23,7 +23,7 @@ FLOOR = [
     *("streams", "writes"),
     *("hub", "events", "filenames", "files", "disk", "mapping", "filters"),
 ]
-CORE = [*FLOOR, "lifecycle", "history", "readonly", "store"]
+CORE = [*FLOOR, "lifecycle", "history", "readonly", "store", "authorizing"]
 
 #: What the modules of a package may import beside each other; a name stands for what is in it.
 PACKAGES: dict[str, list[str]] = {
@@ -157,7 +157,9 @@ def test_the_command_line_is_imported_by_nobody() -> None:
 
 
 def test_opening_is_for_the_top() -> None:
-    assert GRAPH["opening"] <= {"errors", "store"} | {m for m in MODULES if within(m, ["stores"])}
+    assert GRAPH["opening"] <= {"errors", "authorizing"} | {
+        m for m in MODULES if within(m, ["stores"])
+    }
     assert all(within(module, ["kvstore", "cli"]) for module in users_of("opening"))
 
 

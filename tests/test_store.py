@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import kvstore
+from kvstore.authorizing import AuthorizingStore
 from kvstore.documents import JsonObject
 from kvstore.errors import (
     InvalidKeyError,
@@ -30,7 +31,7 @@ from kvstore.events import StoreDeleteEvent, StoreEvent, StoreModificationEvent
 from kvstore.matches import Matches
 from kvstore.query import Query
 from kvstore.readonly import ReadOnlyStore
-from kvstore.store import AuthorizingStore, Store
+from kvstore.store import Store
 from kvstore.values import BytesOpener, Record, Value
 from kvstore.writes import Change, Condition, Written, missing
 
@@ -73,7 +74,8 @@ SEED: dict[str, list[tuple[str, Any]]] = {
     "set_permissions": [("key", ...), ("permissions", ...)],
     "update_permissions": [("key", ...), ("permissions", ...)],
 }
-ADDED = {"count", "mapping", "changes", "sequence", "versions", "restore"}
+ADDED = {"count", "mapping", "record", "find", "write"}
+ADDED |= {"changes", "sequence", "versions", "restore"}
 
 STORES = [
     kvstore.DynamicURLStore,
@@ -367,6 +369,8 @@ CALLS: dict[str, Callable[[Minimal, Any], Any]] = {
     "multiget": lambda s, key: next(s.multiget([key])),
     "multiget_data": lambda s, key: next(s.multiget_data([key])),
     "multiget_metadata": lambda s, key: next(s.multiget_metadata([key])),
+    "record": lambda s, key: s.record(key),
+    "write": lambda s, key: s.write(key, Change()),
     "versions": lambda s, key: s.versions(key),
     "restore": lambda s, key: s.restore(key, "1"),
     "set": lambda s, key: s.set(key, b""),
@@ -389,6 +393,7 @@ WITHOUT_KEY: dict[str, Callable[[Minimal], Any]] = {
     "query_keys": lambda s: s.query_keys(),
     "count": lambda s: s.count(),
     "glob": lambda s: s.glob("*"),
+    "find": lambda s: s.find(Query()),
     "sequence": lambda s: s.sequence(),
     "changes": lambda s: s.changes(),
     "transaction": lambda s: s.transaction().__enter__(),

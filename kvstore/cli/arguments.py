@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from kvstore.authorizing import AuthorizingStore
 from kvstore.documents import Json, JsonObject, parse_json, parse_object
 from kvstore.errors import InvalidRequestError, StorageError
 from kvstore.opening import folder_of, open_store
-from kvstore.store import AuthorizingStore
 
 STORE_VARIABLE = "KVSTORE_URL"
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 import click
 
+from kvstore.authorizing import AuthorizingStore
 from kvstore.cli.arguments import Place, store_url
 from kvstore.cli.failures import sentence_of
 from kvstore.cli.output import Output, output_options, with_output
@@ -27,7 +28,7 @@ from kvstore.errors import (
     TransportError,
     UnsupportedOperationError,
 )
-from kvstore.store import AuthorizingStore, ReadOnlyStore
+from kvstore.store import ReadOnlyStore
 from kvstore.values import Permissions, ProgressCallback, Value
 from kvstore.where import json_equal
 

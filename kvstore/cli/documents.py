@@ -7,11 +7,11 @@ from contextlib import closing
 
 import click
 
+from kvstore.authorizing import AuthorizingStore
 from kvstore.cli.arguments import Place, on_store, parse_document, parse_pairs
 from kvstore.cli.output import Output, output_options, with_output
 from kvstore.cli.spelling import Column
 from kvstore.errors import ConflictError
-from kvstore.store import AuthorizingStore
 from kvstore.values import OWNED, Permissions, Value, permissions_document
 
 # How often a change that reads first is tried again, where others write the key meanwhile.

@@ -152,7 +152,7 @@ def _check_room(folder: Path | None) -> None:
 def _size(store: ReadOnlyStore) -> int:
     if isinstance(store, PlainFolder):
         return store.size()
-    return sum(record.size for record in store._query(Query()))
+    return sum(record.size for record in store.find(Query()))
 
 
 def _tell_import(output: Output, tally: Tally, left_out: Counter[str], failures: list[str]) -> None:

@@ -8,13 +8,13 @@ from dataclasses import asdict
 
 import click
 
+from kvstore.authorizing import AuthorizingStore
 from kvstore.cli.arguments import Place, on_store
 from kvstore.cli.output import Output, output_options, with_output
 from kvstore.cli.spelling import Column, iso_time, record_columns, show_time
 from kvstore.documents import JsonObject
 from kvstore.errors import ChangesLostError, KeyNotFoundError
 from kvstore.history import JournalEntry
-from kvstore.store import AuthorizingStore
 from kvstore.values import Record
 from kvstore.writes import missing
 

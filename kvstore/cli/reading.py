@@ -52,8 +52,7 @@ def ls(output: Output, /, place: Place, long: bool, limit: int | None, null: boo
         if null:
             _write_keys(store.query_keys(prefix=prefix, limit=limit))
         elif long:
-            # The public methods would need a request for each key to tell its size.
-            records = store._query(Query(prefix=prefix, limit=limit))
+            records = store.find(Query(prefix=prefix, limit=limit))
             _print_records(output, map(_facts, records))
         else:
             keys = store.query_keys(prefix=prefix, limit=limit)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 import click
 
+from kvstore.authorizing import AuthorizingStore
 from kvstore.cli.arguments import Place, on_store
 from kvstore.cli.failures import FAILED
 from kvstore.cli.output import Output, output_options, with_output
@@ -17,7 +18,6 @@ from kvstore.cli.spelling import Column, show_size
 from kvstore.cli.summaries import counted
 from kvstore.documents import JsonObject
 from kvstore.errors import IntegrityError, KeyNotFoundError, StorageError
-from kvstore.store import AuthorizingStore
 from kvstore.stores.sqlite import SQLiteStore
 
 

@@ -18,7 +18,9 @@ from kvstore.server.uploads import (
     take_body,
     verified,
 )
+from kvstore.streams import Source
 from kvstore.values import Record
+from kvstore.writes import Change
 
 
 async def get_data(site: Site, exchange: Exchange, key: str) -> Reply:
@@ -33,17 +35,13 @@ async def put_data(site: Site, exchange: Exchange, key: str) -> Reply:
     mimetype = mimetype_of(exchange)
 
     def write(data: Pieces) -> Reply:
-        before = site.find(key)
-        guard = guard_write(site, exchange, key, before)
+        guard = guard_write(site, exchange, key, site.find(key))
+        change = Change(
+            data=Source(verified(data, check, key)), mimetype=mimetype, condition=guard.condition
+        )
         with guard.held():
-            revision = store.set_data(
-                key,
-                verified(data, check, key),
-                mimetype=mimetype,
-                if_match=guard.condition.if_match,
-                if_none_match="*" if guard.condition.create_only else None,
-            )
-        return stored_reply(site, key, revision, before, has_data=True)
+            written = store.write(key, change)
+        return stored_reply(site, key, written, has_data=True)
 
     return await take_body(site, exchange, write)
 

@@ -14,6 +14,7 @@ from kvstore.server.reading import not_modified
 from kvstore.server.site import Site
 from kvstore.server.uploads import check_upload, stored_reply, verified
 from kvstore.values import Record, permissions_document
+from kvstore.writes import Change, Condition
 
 
 async def get_metadata(site: Site, exchange: Exchange, key: str) -> Reply:
@@ -23,27 +24,20 @@ async def get_metadata(site: Site, exchange: Exchange, key: str) -> Reply:
 
 async def put_metadata(site: Site, exchange: Exchange, key: str) -> Reply:
     """Answer PUT: 201, or 204 where the key existed. A new key gets empty data."""
-    store = site.writer
 
-    def write(document: JsonObject, guard: Guard) -> str | None:
-        return store.set_metadata(
-            key,
-            document,
-            if_match=guard.condition.if_match,
-            if_none_match="*" if guard.condition.create_only else None,
-        )
+    def change(document: JsonObject, condition: Condition) -> Change:
+        return Change(metadata=document, condition=condition)
 
-    return await _change(site, exchange, key, InvalidMetadataError, write, find=site.find)
+    return await _change(site, exchange, key, InvalidMetadataError, change, find=site.find)
 
 
 async def post_metadata(site: Site, exchange: Exchange, key: str) -> Reply:
     """Answer POST: 204; the fields given are changed, the others stay."""
-    store = site.writer
 
-    def write(document: JsonObject, guard: Guard) -> str | None:
-        return store.update_metadata(key, document, if_match=guard.condition.if_match)
+    def change(document: JsonObject, condition: Condition) -> Change:
+        return Change(metadata=document, merge=True, condition=condition)
 
-    return await _change(site, exchange, key, InvalidMetadataError, write, find=site.record)
+    return await _change(site, exchange, key, InvalidMetadataError, change, find=site.record)
 
 
 async def get_permissions(site: Site, exchange: Exchange, key: str) -> Reply:
@@ -58,22 +52,22 @@ async def get_permissions(site: Site, exchange: Exchange, key: str) -> Reply:
 
 async def put_permissions(site: Site, exchange: Exchange, key: str) -> Reply:
     """Answer PUT: 204."""
-    store = site.authorizer
+    _ = site.authorizer
 
-    def write(document: JsonObject, guard: Guard) -> str | None:
-        return store.set_permissions(key, document, if_match=guard.condition.if_match)
+    def change(document: JsonObject, condition: Condition) -> Change:
+        return Change(permissions=document, condition=condition)
 
-    return await _change(site, exchange, key, InvalidPermissionsError, write, find=site.record)
+    return await _change(site, exchange, key, InvalidPermissionsError, change, find=site.record)
 
 
 async def post_permissions(site: Site, exchange: Exchange, key: str) -> Reply:
     """Answer POST: 204; tags are added to those that are there."""
-    store = site.authorizer
+    _ = site.authorizer
 
-    def write(document: JsonObject, guard: Guard) -> str | None:
-        return store.update_permissions(key, document, if_match=guard.condition.if_match)
+    def change(document: JsonObject, condition: Condition) -> Change:
+        return Change(permissions=document, merge=True, condition=condition)
 
-    return await _change(site, exchange, key, InvalidPermissionsError, write, find=site.record)
+    return await _change(site, exchange, key, InvalidPermissionsError, change, find=site.record)
 
 
 def _read(site: Site, exchange: Exchange, key: str, show: Callable[[Record], Any]) -> Reply:
@@ -88,27 +82,26 @@ async def _change(
     exchange: Exchange,
     key: str,
     invalid: type[InvalidMetadataError | InvalidPermissionsError],
-    write: Callable[[JsonObject, Guard], str | None],
+    make: Callable[[JsonObject, Condition], Change],
     *,
     find: Callable[[str], Record | None],
 ) -> Reply:
-    _ = site.writer
+    store = site.writer
     check = check_upload(exchange, site.limits.metadata)
 
-    def guarded() -> tuple[Record | None, Guard]:
-        before = find(key)
-        return before, guard_write(site, exchange, key, before)
+    def guarded() -> Guard:
+        return guard_write(site, exchange, key, find(key))
 
     def change(body: bytes) -> Reply:
-        before, guard = guarded()
+        guard = guarded()
         verified(body, check, key)
         try:
             document = parse_object(body)
         except InvalidRequestError as error:
             raise invalid(error.message, key=key) from None
         with guard.held():
-            revision = write(document, guard)
-        return stored_reply(site, key, revision, before, has_data=False)
+            written = store.write(key, make(document, guard.condition))
+        return stored_reply(site, key, written, has_data=False)
 
     if not exchange.body.is_small:  # it may be worth refusing before it comes
         await site.workers.run(guarded)

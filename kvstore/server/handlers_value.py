@@ -23,7 +23,9 @@ from kvstore.server.uploads import (
     take_body,
     verified,
 )
+from kvstore.streams import Source
 from kvstore.values import Permissions, Record, check_mimetype, check_permissions
+from kvstore.writes import Change
 
 _TYPE: Field = (b"content-type", wire.VALUE_TYPE.encode())
 _MEMBERS = frozenset({"metadata", "permissions", "digest", "mimetype"})
@@ -52,25 +54,24 @@ async def get_value(site: Site, exchange: Exchange, key: str) -> Reply:
 
 async def put_value(site: Site, exchange: Exchange, key: str) -> Reply:
     """Answer PUT: 201, or 204 where the key existed. What the line does not name stays."""
-    _ = site.writer  # refuses before the body comes
+    store = site.writer  # refuses before the body comes
     longest = site.limits.metadata + _ROOM
     check = check_upload(exchange, site.limits.data + longest + 1)
 
     def write(body: Pieces) -> Reply:
-        before = site.find(key)
-        guard = guard_write(site, exchange, key, before)
+        guard = guard_write(site, exchange, key, site.find(key))
         line, data = _split(verified(body, check, key), longest)
         head = _parse_head(site, line, key)
+        change = Change(
+            data=Source(verified(_bounded(data, site.limits.data), head.check, key)),
+            metadata=head.metadata,
+            permissions=head.permissions,
+            mimetype=head.mimetype,
+            condition=guard.condition,
+        )
         with guard.held():
-            revision = site.put(
-                key,
-                verified(_bounded(data, site.limits.data), head.check, key),
-                metadata=head.metadata,
-                permissions=head.permissions,
-                mimetype=head.mimetype,
-                condition=guard.condition,
-            )
-        return stored_reply(site, key, revision, before, has_data=True)
+            written = store.write(key, change)
+        return stored_reply(site, key, written, has_data=True)
 
     return await take_body(site, exchange, write)
 

@@ -5,19 +5,17 @@ Here is also everything that the server asks of a store beyond its public method
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from kvstore.documents import JsonObject
+from kvstore.authorizing import AuthorizingStore
 from kvstore.errors import KeyNotFoundError, UnsupportedOperationError
 from kvstore.query import Query
 from kvstore.server.limits import Limits
 from kvstore.server.workers import Workers
-from kvstore.store import AuthorizingStore, ReadOnlyStore, Store
-from kvstore.streams import Source
-from kvstore.values import PUBLIC, Permissions, Record
-from kvstore.writes import Condition
+from kvstore.store import ReadOnlyStore, Store
+from kvstore.values import PUBLIC, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +70,19 @@ class Site:
         Raises:
             KeyNotFoundError: no such key.
         """
-        value = self.store.get(key)
-        value.close()
-        return value.record
+        return self.store.record(key)
 
     def find(self, key: str) -> Record | None:
         """The facts about a key, None if there is no such key."""
         try:
-            return self.record(key)
+            return self.store.record(key)
         except KeyNotFoundError:
             return None
 
     # -- what the public methods cannot do --------------------------------------------------
 
     def records(self, query: Query) -> Iterator[Record]:
-        """What a query finds, with all facts: ``query`` gives only keys and metadata."""
+        """What a query finds; not by ``find``, as it copies what is only read here."""
         return self.store._query(query)
 
     def keys(self, query: Query) -> Iterator[Record]:
@@ -96,26 +92,3 @@ class Site:
     def count(self, query: Query) -> int:
         """How many keys a query finds; ``count`` cannot name fields such as ``prefix``."""
         return self.store._count(query)
-
-    def put(
-        self,
-        key: str,
-        data: bytes | Iterable[bytes],
-        *,
-        metadata: JsonObject | None,
-        permissions: Permissions | None,
-        mimetype: str | None,
-        condition: Condition,
-    ) -> str | None:
-        """Change data, metadata and permissions in one step: ``set`` has no permissions.
-
-        What is None stays as it is, and the data is of unknown type then.
-        """
-        return self.writer._change(
-            key,
-            data=Source(data),
-            metadata=metadata,
-            permissions=permissions,
-            mimetype=mimetype,
-            condition=condition,
-        )

@@ -19,7 +19,8 @@ from kvstore.server.answers import (
 from kvstore.server.exchange import Exchange
 from kvstore.server.reading import digest_fields
 from kvstore.server.site import Site
-from kvstore.values import Record, check_mimetype
+from kvstore.values import check_mimetype
+from kvstore.writes import Written
 
 Pieces: TypeAlias = bytes | Iterator[bytes]
 
@@ -89,12 +90,11 @@ async def take_body(site: Site, exchange: Exchange, write: Callable[[Pieces], Re
     return await site.workers.run_long(write_stream)
 
 
-def stored_reply(
-    site: Site, key: str, revision: str | None, before: Record | None, *, has_data: bool
-) -> Reply:
-    """The answer to a write that made *revision*: 201 for a new key, else 204."""
-    status = 204 if before is not None else 201
-    fields = [] if before is not None else [length_field(0)]
+def stored_reply(site: Site, key: str, written: Written, *, has_data: bool) -> Reply:
+    """The answer to a write: 201 for a new key, else 204."""
+    status = 204 if written.existed else 201
+    fields = [] if written.existed else [length_field(0)]
+    revision = written.revision
     record = site.find(key)
     if record is not None and revision is not None and record.revision == revision:
         fields += key_fields(record)

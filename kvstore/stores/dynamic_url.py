@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, ClassVar, Self
 import requests
 from requests.auth import AuthBase
 
+from kvstore.authorizing import AuthorizingStore
 from kvstore.documents import JsonObject, parse_object
 from kvstore.errors import (
     InvalidPermissionsError,
@@ -23,7 +24,6 @@ from kvstore.hub import EventHub
 from kvstore.profiles import wire
 from kvstore.profiles.service import BASIC, PARTS, URL_FORMAT, URL_FORMAT_NO_PART, Service
 from kvstore.query import Query
-from kvstore.store import AuthorizingStore
 from kvstore.transport.addresses import origin_of, root_of, shown_url, without_userinfo
 from kvstore.transport.bodies import MAX_DOCUMENT
 from kvstore.transport.conversation import Conversation

@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator
 from typing import Any, BinaryIO, ClassVar, get_args
 
+from kvstore.authorizing import AuthorizingStore
 from kvstore.documents import JsonObject
 from kvstore.errors import ConflictError, InvalidRequestError, NotConnectedError
 from kvstore.hub import EventHub
 from kvstore.query import Query, run
-from kvstore.store import AuthorizingStore
 from kvstore.stores._commit import Staged, commit, current, delete, stage
 from kvstore.stores._folder import Folder, Place
 from kvstore.stores._format import Names, open_folder

@@ -14,11 +14,11 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
+from kvstore.authorizing import AuthorizingStore
 from kvstore.documents import JsonObject
 from kvstore.errors import InvalidRequestError
 from kvstore.history import KEEP_CHANGES, Action, JournalEntry, check_kept, check_since
 from kvstore.hub import EventHub
-from kvstore.store import AuthorizingStore
 from kvstore.streams import sha256
 from kvstore.values import DEFAULT_MIMETYPE, BytesOpener, Record, Value
 from kvstore.writes import Change, Condition, Written, missing, missing_version

@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterator
 from typing import Any, BinaryIO, ClassVar
 
+from kvstore.authorizing import AuthorizingStore
 from kvstore.documents import JsonObject
 from kvstore.errors import DamagedError, InvalidRequestError, StorageFullError
 from kvstore.history import JournalEntry, check_kept, check_since
 from kvstore.hub import EventHub
 from kvstore.query import Query
-from kvstore.store import AuthorizingStore
 from kvstore.stores._sqlite import rows
 from kvstore.stores._sqlite.blobs import Received
 from kvstore.stores._sqlite.connections import PATIENCE

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kvstore import InvalidRequestError, Store
+from kvstore import InvalidRequestError, KeyNotFoundError, Query, Store
 from kvstore.testing.contract_base import ContractBase, listing, needs_queries
 
 #: In order of code points. By UTF-16, by bytes of other encodings, by locale or without regard to
@@ -242,3 +242,22 @@ class ListingContract(ContractBase):
         for ask in (store.query, store.query_keys):
             with pytest.raises(InvalidRequestError):
                 ask(**arguments)
+
+    def test_find_tells_all_facts(self, store: Store) -> None:
+        """The records that a query finds, as copies; each is what ``record`` tells."""
+        store.set("a", b"12345", metadata={"list": [1]}, mimetype="text/plain")
+        store.set("b", b"", metadata={"list": []})
+        found = store.find(Query(prefix="a"))
+        [record] = found
+        assert found.cursor == "a"
+        assert (record.key, record.metadata) == ("a", {"list": [1]})
+        assert record.revision == store.record("a").revision
+        assert store.record("a").size == 5
+        assert store.record("a").mimetype == "text/plain"
+        store.record("a").metadata["list"].append(2)
+        record.metadata["list"].append(3)
+        assert store.get_metadata("a") == {"list": [1]}
+        with pytest.raises(KeyNotFoundError):
+            store.record("c")
+        with pytest.raises(InvalidRequestError):
+            store.find(Query(where={"a": {"no such operator": 1}}))

@@ -7,8 +7,21 @@ from typing import Any
 
 import pytest
 
-from kvstore import InvalidMetadataError, Store
-from kvstore.testing.contract_base import ContractBase, content, facts, listing
+from kvstore import (
+    Change,
+    Condition,
+    ConflictError,
+    InvalidMetadataError,
+    InvalidPermissionsError,
+    InvalidRequestError,
+    KeyNotFoundError,
+    Source,
+    Store,
+    StoreModificationEvent,
+    StoreSetEvent,
+    StoreUpdateEvent,
+)
+from kvstore.testing.contract_base import ContractBase, content, facts, listing, recorded
 
 #: Writes to an existing key, each changing it.
 WRITES: dict[str, Callable[[Any], str | None]] = {
@@ -163,3 +176,42 @@ class WritingContract(ContractBase):
             store.update_metadata("key", {"s": "fits"})
             store.set_data("key", b"new data")
             assert store.get_metadata("key") == {"n": 1, "s": "fits"}
+
+    def test_write_does_all_that_a_change_says(self, store: Store) -> None:
+        """Data, metadata and permissions in one step; what it does not name stays."""
+        made = store.write("key", Change(data=Source(b"data"), metadata={"a": (1, 2)}))
+        assert (made.existed, made.revision) == (False, store.record("key").revision)
+        assert store.to_bytes("key") == b"data"
+        more = store.write("key", Change(metadata={"b": 1}, merge=True))
+        assert more.existed
+        assert store.get_metadata("key") == {"a": [1, 2], "b": 1}
+        assert store.to_bytes("key") == b"data"
+        with pytest.raises(KeyNotFoundError):
+            store.write("missing", Change(metadata={"b": 1}, merge=True))
+
+    def test_write_checks_what_it_is_given(self, store: Store) -> None:
+        """As the methods for people do."""
+        store.set("key", b"old", metadata={"a": 1})
+        wrong = [Change(metadata={"a": float("nan")}), Change(metadata=[])]  # type: ignore[arg-type]
+        for change in wrong:
+            with pytest.raises(InvalidMetadataError):
+                store.write("key", change)
+        with pytest.raises(InvalidRequestError):
+            store.write("key", Change(data=Source(b""), mimetype="\n"))
+        if store.info()["authorizing"]:
+            with pytest.raises(InvalidPermissionsError):
+                store.write("key", Change(permissions={"read": {"a"}}))
+        if store.info()["conditional"]:
+            with pytest.raises(ConflictError):
+                store.write("key", Change(metadata={}, condition=Condition(create_only=True)))
+        assert (store.to_bytes("key"), store.get_metadata("key")) == (b"old", {"a": 1})
+
+    def test_write_is_told(self, store: Store) -> None:
+        """By the same events as any other change."""
+        with recorded(store, StoreModificationEvent) as events:
+            store.write("key", Change(data=Source(b"data"), metadata={"n": 1}))
+            store.write("key", Change(metadata={"n": 2}))
+        assert [(type(event), event.key, event.metadata) for event in events] == [
+            (StoreSetEvent, "key", {"n": 1}),
+            (StoreUpdateEvent, "key", {"n": 2}),
+        ]

@@ -26,7 +26,7 @@ from kvstore.server import create_app, serve_background
 from kvstore.server.run import running
 from kvstore.store import ReadOnlyStore
 from kvstore.stores.memory import MemoryStore
-from kvstore.values import Value
+from kvstore.values import Record, Value
 from kvstore.writes import missing
 from tests.corpora import keys as corpus_keys
 from tests.server.sockets import Wire, ask
@@ -249,6 +249,9 @@ class FailingStore(MemoryStore):
     error: Exception = RuntimeError("/secret/path")
 
     def _get(self, key: str) -> Value:
+        raise self.error
+
+    def _record(self, key: str) -> Record:
         raise self.error
 
 
