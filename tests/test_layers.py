@@ -23,7 +23,7 @@ FLOOR = [
     *("streams", "writes"),
     *("hub", "events", "filenames", "files", "disk", "mapping", "filters"),
 ]
-CORE = [*FLOOR, "lifecycle", "history", "readonly", "store", "authorizing"]
+CORE = [*FLOOR, "lifecycle", "history", "readonly", "store", "authorizing", "local"]
 
 #: What the modules of a package may import beside each other; a name stands for what is in it.
 PACKAGES: dict[str, list[str]] = {

@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterator
 from typing import Any, BinaryIO, ClassVar, get_args
 
-from kvstore.authorizing import AuthorizingStore
 from kvstore.documents import JsonObject
 from kvstore.errors import ConflictError, InvalidRequestError, NotConnectedError
 from kvstore.hub import EventHub
+from kvstore.local import LocalStore, absolute
 from kvstore.query import Query, run
 from kvstore.stores._commit import Staged, commit, current, delete, stage
 from kvstore.stores._folder import Folder, Place
@@ -23,7 +23,7 @@ from kvstore.values import DEFAULT_MIMETYPE, BytesOpener, Record, Value, resolve
 from kvstore.writes import Change, Condition, Written, missing
 
 
-class FileSystemStore(AuthorizingStore):
+class FileSystemStore(LocalStore):
     """Keys as files below a folder, each with its metadata in ``<name>.meta.json`` beside it.
 
     The key ``runs/m31.fits`` is the file ``runs/m31.fits``; :mod:`kvstore.filenames` says how keys
@@ -54,7 +54,7 @@ class FileSystemStore(AuthorizingStore):
     """
 
     capabilities: ClassVar[dict[str, Any]] = {
-        **AuthorizingStore.capabilities,
+        **LocalStore.capabilities,
         "durability": "process-crash",
     }
 
@@ -68,19 +68,14 @@ class FileSystemStore(AuthorizingStore):
         events: EventHub | None = None,
         metadata_schema: JsonObject | None = None,
     ) -> None:
-        super().__init__(events=events, metadata_schema=metadata_schema)
-        self._root = _absolute(root)
+        super().__init__(user_tag=user_tag, events=events, metadata_schema=metadata_schema)
+        self._root = absolute(root)
         self._durable = durable
         if names not in get_args(Names):
             message = f"Names are 'auto', 'exact' or 'portable', not {names!r:.100}."
             raise InvalidRequestError(message)
         self._names: Names = names
-        self._user_tag = user_tag
         self._opened: Folder | None = None
-
-    def user_tag(self) -> str:
-        """Return the tag given to the constructor or, later, to ``connect``."""
-        return self._user_tag
 
     def info(self) -> dict[str, Any]:
         """Return what every store tells; ``durability`` is as asked for."""
@@ -107,13 +102,9 @@ class FileSystemStore(AuthorizingStore):
             self.connect()
 
     def _connect(self, credentials: Any) -> None:
-        if credentials is not None and not isinstance(credentials, str):
-            kind = type(credentials).__name__
-            message = f"The credentials of a FileSystemStore are a user tag, not {kind}."
-            raise InvalidRequestError(message)
+        super()._connect(credentials)
         self._opened = open_folder(self._root, self._names, durable=self._durable)
         sweep(self._opened)
-        self._user_tag = credentials or self._user_tag
 
     def _disconnect(self) -> None:
         self._opened = None
@@ -253,10 +244,3 @@ class _Opener:
 
 def _record_of(sidecar: Sidecar | None) -> Record | None:
     return None if sidecar is None else sidecar.record
-
-
-def _absolute(root: object) -> str:
-    path = os.fspath(root) if isinstance(root, (str, os.PathLike)) else None
-    if not isinstance(path, str) or not path or "\0" in path:
-        raise InvalidRequestError(f"The root is the path of a folder, not {root!r:.100}.")
-    return os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links

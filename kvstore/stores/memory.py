@@ -14,11 +14,10 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
-from kvstore.authorizing import AuthorizingStore
 from kvstore.documents import JsonObject
-from kvstore.errors import InvalidRequestError
 from kvstore.history import KEEP_CHANGES, Action, JournalEntry, check_kept, check_since
 from kvstore.hub import EventHub
+from kvstore.local import LocalStore
 from kvstore.streams import sha256
 from kvstore.values import DEFAULT_MIMETYPE, BytesOpener, Record, Value
 from kvstore.writes import Change, Condition, Written, missing, missing_version
@@ -28,7 +27,7 @@ _Entry = tuple[Record, bytes]
 _WRITTEN: tuple[Action, Action] = ("set", "update")
 
 
-class MemoryStore(AuthorizingStore):
+class MemoryStore(LocalStore):
     """Everything in the contract, transactions included, and nothing on disk.
 
     A transaction keeps other threads out, readers too, until it ends. A pickle, or a copy, is a
@@ -46,7 +45,7 @@ class MemoryStore(AuthorizingStore):
     """
 
     capabilities: ClassVar[dict[str, Any]] = {
-        **AuthorizingStore.capabilities,
+        **LocalStore.capabilities,
         "transactions": True,
         "changes": True,
     }
@@ -60,8 +59,7 @@ class MemoryStore(AuthorizingStore):
         events: EventHub | None = None,
         metadata_schema: JsonObject | None = None,
     ) -> None:
-        super().__init__(events=events, metadata_schema=metadata_schema)
-        self._user_tag = user_tag
+        super().__init__(user_tag=user_tag, events=events, metadata_schema=metadata_schema)
         self._keep_versions = check_kept("keep_versions", keep_versions)
         self._entries: dict[str, _Entry] = {}
         self._versions_of: dict[str, tuple[_Entry, ...]] = {}  # the earlier ones, newest first
@@ -74,10 +72,6 @@ class MemoryStore(AuthorizingStore):
         self._lock = threading.RLock()
         self._owner: int | None = None  # the thread of the transaction in progress
         _stores.add(self)
-
-    def user_tag(self) -> str:
-        """Return the tag given to the constructor or, later, to ``connect``."""
-        return self._user_tag
 
     def info(self) -> dict[str, Any]:
         """Return what every store tells; ``versions`` is as asked for."""
@@ -106,13 +100,6 @@ class MemoryStore(AuthorizingStore):
         content = state.pop("content")
         MemoryStore.__init__(self, **state)
         vars(self).update(content, _keys=None)
-
-    def _connect(self, credentials: Any) -> None:
-        if credentials is not None and not isinstance(credentials, str):
-            kind = type(credentials).__name__
-            message = f"The credentials of a MemoryStore are a user tag, not {kind}."
-            raise InvalidRequestError(message)
-        self._user_tag = credentials or self._user_tag
 
     def _get(self, key: str) -> Value:
         record, data = self._entry(key)

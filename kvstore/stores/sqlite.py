@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterator
 from typing import Any, BinaryIO, ClassVar
 
-from kvstore.authorizing import AuthorizingStore
 from kvstore.documents import JsonObject
 from kvstore.errors import DamagedError, InvalidRequestError, StorageFullError
 from kvstore.history import JournalEntry, check_kept, check_since
 from kvstore.hub import EventHub
+from kvstore.local import LocalStore, absolute
 from kvstore.query import Query
 from kvstore.stores._sqlite import rows
 from kvstore.stores._sqlite.blobs import Received
@@ -33,7 +33,7 @@ _MOST_PATIENCE = 1e6
 _PAGE = 1000
 
 
-class SQLiteStore(AuthorizingStore):
+class SQLiteStore(LocalStore):
     """A library of keys in the folder *root*: atomic, indexed, journaled.
 
     The index is ``kvstore.db``, an SQLite database in WAL mode; data of more than 64 KiB are files
@@ -77,7 +77,7 @@ class SQLiteStore(AuthorizingStore):
     """
 
     capabilities: ClassVar[dict[str, Any]] = {
-        **AuthorizingStore.capabilities,
+        **LocalStore.capabilities,
         "transactions": True,
         "changes": True,
         "durability": "process-crash",
@@ -96,8 +96,8 @@ class SQLiteStore(AuthorizingStore):
         events: EventHub | None = None,
         metadata_schema: JsonObject | None = None,
     ) -> None:
-        super().__init__(events=events, metadata_schema=metadata_schema)
-        self._root = _absolute(root)
+        super().__init__(user_tag=user_tag, events=events, metadata_schema=metadata_schema)
+        self._root = absolute(root)
         self._durable = durable
         self._keeping = Keeping(
             None if keep_versions is None else check_kept("keep_versions", keep_versions),
@@ -105,12 +105,7 @@ class SQLiteStore(AuthorizingStore):
             _seconds("keep_changes_for", keep_changes_for),
         )
         self._patience = _seconds("patience", patience, _MOST_PATIENCE) or 0.0
-        self._user_tag = user_tag
         self._opened: Engine | None = None
-
-    def user_tag(self) -> str:
-        """Return the tag given to the constructor or, later, to ``connect``."""
-        return self._user_tag
 
     def info(self) -> dict[str, Any]:
         """Return what every store tells; ``versions`` as it is now, if the store is connected."""
@@ -145,15 +140,11 @@ class SQLiteStore(AuthorizingStore):
     # -- life cycle ------------------------------------------------------------------------
 
     def _connect(self, credentials: Any) -> None:
-        if credentials is not None and not isinstance(credentials, str):
-            kind = type(credentials).__name__
-            message = f"The credentials of a SQLiteStore are a user tag, not {kind}."
-            raise InvalidRequestError(message)
+        super()._connect(credentials)
         if self._opened is None:
             self._opened = Engine(
                 self._root, self._keeping, durable=self._durable, patience=self._patience
             )
-        self._user_tag = credentials or self._user_tag
 
     def _disconnect(self) -> None:
         opened, self._opened = self._opened, None
@@ -347,13 +338,6 @@ def _received(engine: Engine, source: Source) -> Received:
 
 def _lost(key: str) -> DamagedError:
     return DamagedError(f"The file with the data of the key {key!a:.300} is missing.", key=key)
-
-
-def _absolute(root: object) -> str:
-    path = os.fspath(root) if isinstance(root, (str, os.PathLike)) else None
-    if not isinstance(path, str) or not path or "\0" in path:
-        raise InvalidRequestError(f"The root is the path of a folder, not {root!r:.100}.")
-    return os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links
 
 
 def _seconds(name: str, number: object, most: float = math.inf) -> float | None:

@@ -6,20 +6,18 @@ strace does it: it counts the calls of each process and kills it, or has the cal
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from tests.stores import crash_child
+from tests.stores.children import child_process
 from tests.stores.crash_child import OK
 
 CALLS = (
@@ -46,32 +44,11 @@ class Job:
         return json.dumps({**vars(self), "root": str(self.root)}) + "\n"
 
 
-@contextmanager
-def child_process() -> Iterator[subprocess.Popen[str]]:
-    # A coverage measurement in the child would open files of its own among those that count.
-    environment = {name: value for name, value in os.environ.items() if "COV" not in name}
-    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-    child = subprocess.Popen(
-        [sys.executable, crash_child.__file__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    with child:
-        try:
-            assert child.stdout is not None
-            assert child.stdout.readline() == "ready\n"
-            yield child
-        finally:
-            child.kill()
-
-
 def run(jobs: Sequence[Job], *tracer: str) -> list[int]:
     """Have *jobs* done under strace with the options *tracer*; return the wait statuses."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
-    with child_process() as child:
+    with child_process(crash_child) as child:
         assert child.stdin is not None
         assert child.stdout is not None
         options = ["-f", "-e", f"trace={CALLS}", *tracer, "-p", str(child.pid)]

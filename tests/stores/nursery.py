@@ -6,13 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from tests.stores import kill_child
+from tests.stores.children import child_process
 
 
 class Nursery:
@@ -45,20 +45,5 @@ class Nursery:
 @contextmanager
 def nursery(stderr: int | None = None) -> Iterator[Nursery]:
     """Begin the process that writers are forked from; *stderr* is where they complain."""
-    environment = {name: value for name, value in os.environ.items() if "COV" not in name}
-    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-    child = subprocess.Popen(
-        [sys.executable, kill_child.__file__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        text=True,
-        env=environment,
-    )
-    with child:
-        try:
-            assert child.stdout is not None
-            assert child.stdout.readline() == "ready\n"
-            yield Nursery(child)
-        finally:
-            child.kill()
+    with child_process(kill_child, stderr=stderr) as child:
+        yield Nursery(child)

@@ -134,7 +134,7 @@ def kill_over_and_over(folder: Path, writers: list[str], times: int, versions: i
                 problems = store.verify().problems
                 strays += sum(problem.kind == "orphan" for problem in problems)
                 assert [p for p in problems if p.kind != "orphan"] == [], seed
-                assert list(store.query_keys(n=n)) == [COUNTER]
+                assert COUNTER in list(store.query_keys(n=n))
                 check_journal(store)
     for one in expected:
         assert one.acknowledged > times, "hardly anything was written"
