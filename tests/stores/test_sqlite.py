@@ -514,7 +514,7 @@ def test_writers_that_wait_share_a_commit(root):
             futures = [pool.submit(store.set, f"k{n}", b"%d" % n) for n in range(8)]
             futures.append(pool.submit(store.set, "first", b"", if_none_match="*"))
             futures.append(pool.submit(store.set, "large", LARGE))
-            while len(store._engine().writer._queue) < 10:
+            while len(store._engine().writer.turns) < 10:
                 threading.Event().wait(0.001)
         with mock.patch.object(writer.Writer, "_commit", counting):
             assert isinstance(futures[8].exception(20), ConflictError)
@@ -540,7 +540,7 @@ def test_a_commit_of_many_that_fails_is_done_one_by_one(root):
         with mock.patch.object(fields, "write", failing):
             with store.transaction():
                 futures = [pool.submit(store.set, key, b"") for key in ("a", "bad", "b")]
-                while len(store._engine().writer._queue) < 3:
+                while len(store._engine().writer.turns) < 3:
                     threading.Event().wait(0.001)
             errors = [future.exception(20) for future in futures]
     assert [type(error) for error in errors] == [type(None), StorageError, type(None)]

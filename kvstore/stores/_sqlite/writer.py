@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import TypeVar
 
 from kvstore.errors import StorageFullError, StoreError, UnavailableError
 from kvstore.stores._sqlite.blobs import Blobs
 from kvstore.stores._sqlite.connections import Connections
+from kvstore.stores._sqlite.turns import Ticket, Turns
 
 T = TypeVar("T")
 
@@ -41,50 +41,41 @@ class Step:
         self.freed.append(file)
 
 
-class _Ticket(Generic[T]):
-    """Work that waits for its turn."""
-
-    __slots__ = ("done", "error", "result", "step", "work")
-
-    def __init__(self, work: Callable[[Step], T]) -> None:
-        self.work = work
-        self.done = False
-        self.error: BaseException | None = None
-        self.result: Any = None
-        self.step: Step | None = None
-
-
 class Writer:
     """Runs the changes of all threads of a store, one after the other.
 
-    Whoever gets the lock does the work of all who wait, in one transaction, and commits once: many
-    durable changes share one wait for the disk. A transaction of a user keeps the lock till its
-    end.
+    Whose turn it is does the work of all who wait, in one transaction, and commits once: many
+    durable changes share one wait for the disk. A transaction of a user keeps its turn to its end.
     """
 
     def __init__(self, connections: Connections, blobs: Blobs) -> None:
         self._connections = connections
         self._blobs = blobs
-        self._queue: deque[_Ticket[Any]] = deque()
+        self._patience = connections.patience
         self._removed: list[str] = []
         #: Called when what was done was undone, so that nothing remembers it.
         self.on_rollback: Callable[[], None] = lambda: None
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew, in a forked child: nobody else is there who could hold the lock."""
-        self._lock = threading.Lock()
+        """Begin anew, in a forked child: nobody else is there whose turn it could be."""
+        self.turns = Turns()
         self._owner: int | None = None
         self._transaction: Step | None = None
-        self._queue.clear()
 
     def pause(self, patience: float) -> bool:
         """Keep all from writing, for a fork; False where somebody goes on for too long."""
-        return self.mine() is None and self._lock.acquire(timeout=patience)
+        if self.mine() is not None:
+            return False
+        try:
+            self.turns.wait(Ticket(), patience)
+        except UnavailableError:
+            return False
+        return True
 
     def go_on(self) -> None:
         """End a pause."""
-        self._lock.release()
+        self.turns.pass_on()
 
     def mine(self) -> sqlite3.Connection | None:
         """Return the connection of this thread's transaction, None if it is in none."""
@@ -105,14 +96,12 @@ class Writer:
         """
         if self.mine() is not None:
             return self._within(work)
-        ticket = _Ticket(work)
-        self._queue.append(ticket)
-        self._acquire(ticket, patience)
-        try:
-            if not ticket.done:
-                self._drain()
-        finally:
-            self._lock.release()
+        ticket = Ticket(work)
+        if self.turns.wait(ticket, self._patience if patience is None else patience):
+            try:
+                self._drain(ticket)
+            finally:
+                self.turns.pass_on()
         if ticket.error is not None:
             raise ticket.error
         result: T = ticket.result
@@ -122,21 +111,21 @@ class Writer:
         """Empty the log, which may fill the disk with what the index has room for."""
         if self.mine() is not None:
             return False
-        self._acquire(None)
+        self.turns.wait(Ticket(), self._patience)
         try:
             return self._shrink_log()
         finally:
-            self._lock.release()
+            self.turns.pass_on()
 
     # -- transactions of users -------------------------------------------------------------
 
     def begin(self) -> None:
         """Begin a transaction of this thread, that keeps all others from writing."""
-        self._acquire(None)
+        self.turns.wait(Ticket(), self._patience)
         try:
             connection = self._begin()
         except BaseException:
-            self._lock.release()
+            self.turns.pass_on()
             raise
         self._transaction = Step(connection)
         self._owner = threading.get_ident()
@@ -185,38 +174,23 @@ class Writer:
         step, self._transaction, self._owner = self._transaction, None, None
         assert step is not None  # noqa: S101 - called at the end of one
         self._connections.give_writer(step.connection)
-        self._lock.release()
+        self.turns.pass_on()
 
     # -- what waits ------------------------------------------------------------------------
 
-    def _acquire(self, ticket: _Ticket[Any] | None, patience: float | None = None) -> None:
-        seconds = self._connections.patience if patience is None else patience
-        if self._lock.acquire(timeout=seconds):
-            return
+    def _drain(self, ticket: Ticket) -> None:
+        others = self.turns.take(_BATCH)
+        batch = [ticket, *others]
         try:
-            if ticket is not None:
-                self._queue.remove(ticket)
-        except ValueError:  # somebody is at it right now
-            self._lock.acquire()
-            return
-        message = f"The store is busy: another transaction lasts for over {seconds:g} s."
-        raise UnavailableError(message)
+            if not others or not self._run_together(batch):
+                for each in batch:
+                    self._run_alone(each)
+        finally:
+            # After Ctrl-C, which is for this thread, some of it is not done.
+            self.turns.give_back(others)
 
-    def _drain(self) -> None:
-        batch: list[_Ticket[Any]] = []
-        while self._queue and len(batch) < _BATCH:
-            batch.append(self._queue.popleft())
-        try:
-            if len(batch) == 1 or not self._run_together(batch):
-                for ticket in batch:
-                    self._run_alone(ticket)
-        except BaseException:
-            # Ctrl-C is for whoever has the lock; the others have waited long enough to be first.
-            waiting = [ticket for ticket in batch[::-1] if not ticket.done]
-            self._queue.extendleft(waiting)
-            raise
-
-    def _run_alone(self, ticket: _Ticket[Any]) -> None:
+    def _run_alone(self, ticket: Ticket) -> None:
+        ticket.error = None
         for again in (True, False):
             try:
                 connection = self._begin()
@@ -242,24 +216,25 @@ class Writer:
             ticket.done = True
             return
 
-    def _run_together(self, batch: list[_Ticket[Any]]) -> bool:
+    def _run_together(self, batch: list[Ticket]) -> bool:
         """Do it all in one transaction; False where that failed as a whole, and nothing is done."""
         try:
             connection = self._begin()
         except StoreError:
             return False
         try:
+            steps = []
             for ticket in batch:
-                step = Step(connection)
-                ticket.step, ticket.error = step, None
+                step, ticket.error = Step(connection), None
                 try:
                     with self._connections.translated:
                         ticket.result = self._saved(step, ticket.work)
                 except Exception as error:  # noqa: BLE001 - raised again by whoever waits
                     if not connection.in_transaction:
                         return False
-                    ticket.step, ticket.error = None, error
-            steps = [ticket.step for ticket in batch if ticket.step is not None]
+                    ticket.error = error
+                else:
+                    steps.append(step)
             self._commit(connection, batch, steps)
         except StoreError:
             self._undo(connection)
@@ -303,7 +278,7 @@ class Writer:
         return result
 
     def _commit(
-        self, connection: sqlite3.Connection, batch: list[_Ticket[Any]], steps: list[Step]
+        self, connection: sqlite3.Connection, batch: list[Ticket], steps: list[Step]
     ) -> None:
         try:
             with self._connections.translated:
