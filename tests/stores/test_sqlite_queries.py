@@ -255,7 +255,7 @@ def test_an_index_in_the_making_is_finished_by_whoever_asks(tmp_path: Path):
             store.set_metadata(f"k{number}", {"n": number})
         engine = store._engine()
         with engine.reading() as connection:
-            [number] = engine.fields.find(connection, ["n"]).values()
+            [number] = engine.fields.find(engine, ["n"]).values()
         assert number < 0
         for _ in range(3):  # marked, and two chunks
             assert not engine.writer.run(lambda step: engine.fields._advance(step, [-number]))

@@ -7,7 +7,7 @@ import contextlib
 import os
 import sqlite3
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kvstore.disk import flush_folder
@@ -102,11 +102,21 @@ class Engine:
 
         As ``reading()`` does, at a third of the price.
         """
+        return self._fetched(sql, arguments, sqlite3.Cursor.fetchone)
+
+    def all(self, sql: str, *arguments: object) -> list[Any]:
+        """Return the rows that a statement finds."""
+        rows: list[Any] = self._fetched(sql, arguments, sqlite3.Cursor.fetchall)
+        return rows
+
+    def _fetched(
+        self, sql: str, arguments: tuple[object, ...], fetch: Callable[[sqlite3.Cursor], Any]
+    ) -> Any:
         connections = self.connections
         mine = self.writer.mine()
         connection = connections.take() if mine is None else mine
         try:
-            return connection.execute(sql, arguments).fetchone()
+            return fetch(connection.execute(sql, arguments))
         except sqlite3.Error as error:
             raise connections.translated.of(error) from error
         finally:

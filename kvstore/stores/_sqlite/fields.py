@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Mapping
+from typing import Any, Protocol
 
 from kvstore.documents import JsonObject
 from kvstore.errors import StorageError, UnavailableError
@@ -25,6 +25,13 @@ _ROWS = (
     "SELECT e.id, c.metadata FROM entry e CROSS JOIN change c ON c.seq = e.seq "
     "WHERE e.id > ? ORDER BY e.id LIMIT ?"
 )
+
+
+class Rows(Protocol):
+    """What reads single rows: the engine."""
+
+    def one(self, sql: str, *arguments: object) -> Any:
+        """Return the first row that a statement finds."""
 
 
 class Fields:
@@ -66,13 +73,11 @@ class Fields:
         step.connection.executemany(insert, rows)
         self._known.update(new)
 
-    def find(self, connection: sqlite3.Connection, names: Collection[str]) -> dict[str, int]:
+    def find(self, rows: Rows, names: Collection[str]) -> dict[str, int]:
         """Return the names that documents have had, with their numbers, negative without index."""
         found = {}
         for name in names:
-            row = connection.execute(
-                "SELECT id, state FROM field WHERE name = ?", (name,)
-            ).fetchone()
+            row = rows.one("SELECT id, state FROM field WHERE name = ?", name)
             if row is not None:
                 found[name] = row[0] if row[1] == _READY else -row[0]
         return found

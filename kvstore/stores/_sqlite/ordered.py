@@ -65,41 +65,16 @@ class Ordered:
 
     def has_all(self) -> bool:
         """Tell whether every entry has the field."""
-        with self._engine.reading() as connection:
-            (having,) = connection.execute(
-                "SELECT count(*) FROM term WHERE slot BETWEEN ? AND ?",
-                (self._slot, self._slot + _LAST_KIND),
-            ).fetchone()
-            (entries,) = connection.execute("SELECT count(*) FROM entry").fetchone()
+        (having,) = self._engine.one(
+            "SELECT count(*) FROM term WHERE slot BETWEEN ? AND ?",
+            self._slot,
+            self._slot + _LAST_KIND,
+        )
+        (entries,) = self._engine.one("SELECT count(*) FROM entry")
         return bool(having == entries)
 
     def values(self) -> Iterator[Record]:
         """Yield the records that have the field, in its order."""
-        for (_, value), group in groupby(self._terms(), key=lambda found: found[:2]):
-            if is_exact(value):
-                yield from self._load_in_pages(group)
-            else:
-                # Different values, for which the same stands in the index.
-                records = self._load([(key, seq) for _, _, key, seq in group])
-                placed = sorted(records, key=self._order.place)
-                yield from filter(self._is_behind_start, placed)
-
-    def _load_in_pages(self, group: Iterator[_Found]) -> Iterator[Record]:
-        pairs = []
-        for _, _, key, seq in group:
-            pairs.append((key, seq))
-            if len(pairs) == _PAGES[0]:
-                yield from self._load(pairs)
-                pairs = []
-        yield from self._load(pairs)
-
-    def _is_behind_start(self, record: Record) -> bool:
-        if self._start is None:
-            return True
-        return bool(self._order.place_of(self._start) < self._order.place(record))
-
-    def _terms(self) -> Iterator[_Found]:
-        """Yield the terms from the start on, in pages."""
         place = None if self._start is None else self._place(*self._start)
         number = 0
         while True:
@@ -107,11 +82,29 @@ class Ordered:
             found = self._rest_of_group(place, size) if place is not None else []
             if len(found) < size:
                 found += self._groups_behind(place, size - len(found))
-            yield from found
-            if len(found) < size:
+            is_last = len(found) < size
+            if found and not is_exact(found[-1][1]):
+                # Whoever sorts the values that share a place has to see all of them.
+                found += self._rest_of_group(found[-1][:3], -1)
+            yield from self._records(found)
+            if is_last:
                 return
             place = found[-1][:3]
             number += 1
+
+    def _records(self, found: list[_Found]) -> Iterator[Record]:
+        for group, some in groupby(found, key=_shared_place):
+            pairs = [(key, seq) for _, _, key, seq in some]
+            if group is None:
+                yield from self._load(pairs)
+            else:
+                placed = sorted(self._load(pairs), key=self._order.place)
+                yield from filter(self._is_behind_start, placed)
+
+    def _is_behind_start(self, record: Record) -> bool:
+        if self._start is None:
+            return True
+        return bool(self._order.place_of(self._start) < self._order.place(record))
 
     def _place(self, kind: int, value: Any, key: str) -> tuple[int, Stored, str]:
         """Return the place in the index that goes with one in the order."""
@@ -136,8 +129,9 @@ class Ordered:
         return self._found(f"{sql} {order}", arguments)
 
     def _found(self, sql: str, arguments: tuple[Stored, ...]) -> list[_Found]:
-        with self._engine.reading() as connection:
-            found: list[_Found] = connection.execute(
-                sql, (*arguments, *self._condition.arguments)
-            ).fetchall()
-        return found
+        return self._engine.all(sql, *arguments, *self._condition.arguments)
+
+
+def _shared_place(found: _Found) -> tuple[int, Stored] | None:
+    """Return the place in the index of values that it cannot tell apart; None for others."""
+    return None if is_exact(found[1]) else found[:2]

@@ -40,6 +40,33 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """The entries that have a value of one slot between two; a sign and a value, or none."""
+
+    slot: int
+    low: tuple[str, Stored] | None
+    high: tuple[str, Stored] | None
+    #: Whether these are just the entries that are meant, and not some more.
+    is_exact: bool
+
+    @property
+    def span(self) -> Span:
+        """The terms between the bounds."""
+        ends = [end for end in (self.low, self.high) if end is not None]
+        conditions = ["slot = ?", *(f"value {sign} ?" for sign, _ in ends)]
+        arguments = (self.slot, *(value for _, value in ends))
+        return Span(" AND ".join(conditions), arguments, is_point=False)
+
+    def __and__(self, other: Bounds) -> Bounds:
+        return Bounds(
+            self.slot,
+            _nearer(self.low, other.low, lower=True),
+            _nearer(self.high, other.high, lower=False),
+            self.is_exact and other.is_exact,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Leaf:
     """The entries that have a term in one of the spans; no spans, no entries."""
 
@@ -68,7 +95,7 @@ class Unknown:
     """The index has nothing to say."""
 
 
-Node: TypeAlias = Leaf | Combined | Not | Unknown
+Node: TypeAlias = Leaf | Bounds | Combined | Not | Unknown
 NOTHING = Leaf((), is_exact=True)
 
 
@@ -99,7 +126,7 @@ def parts_of(query: Query, fields: Mapping[str, int]) -> list[Node]:
     parts = [_keyword(fields, name, value) for name, value in query.match.items()]
     if query.where is not None:
         parts.append(_node(fields, parse_where(query.where)))
-    return list(_flattened(parts))
+    return _merged(parts)
 
 
 def best_spans(
@@ -109,6 +136,8 @@ def best_spans(
 
     With them how many terms are in there, and whether they hold no entry but these.
     """
+    if isinstance(node, Bounds):
+        return count(node.span), (node.span,), node.is_exact
     if isinstance(node, Leaf):
         return sum(map(count, node.spans)), node.spans, node.is_exact
     if not isinstance(node, Combined):
@@ -127,18 +156,24 @@ def best_spans(
     return sum(size for size, *_ in several), spans, all(exact for *_, exact in several)
 
 
-def condition_of(node: Node) -> Condition:
-    """Return what can be asked about a single entry."""
+def condition_of(node: Node, is_small: Callable[[Span], bool]) -> Condition:
+    """Return what can be asked about a single entry.
+
+    Args:
+        is_small: whether the entries of a span that is no point may all be gathered for that.
+    """
+    if isinstance(node, Bounds):
+        node = Leaf((node.span,), is_exact=node.is_exact)
     if isinstance(node, Leaf):
-        return _condition_of_leaf(node)
+        return _condition_of_leaf(node, is_small)
     if isinstance(node, Not):
-        inner = condition_of(node.part)
+        inner = condition_of(node.part, is_small)
         if not inner.is_complete:
             return _ANYTHING
         return Condition(f"NOT {inner.sql}", inner.arguments, is_complete=True)
     if isinstance(node, Unknown):
         return _ANYTHING
-    return joined([condition_of(part) for part in node.parts], is_all=node.is_all)
+    return joined([condition_of(part, is_small) for part in node.parts], is_all=node.is_all)
 
 
 def joined(conditions: Iterable[Condition], *, is_all: bool) -> Condition:
@@ -159,18 +194,37 @@ def joined(conditions: Iterable[Condition], *, is_all: bool) -> Condition:
 _ANYTHING = Condition("1", (), is_complete=False)
 
 
-def _condition_of_leaf(leaf: Leaf) -> Condition:
-    if not all(span.is_point for span in leaf.spans):
-        return _ANYTHING
-    parts = [
-        Condition(
-            f"EXISTS (SELECT 1 FROM term WHERE {span.condition} AND id = e.id)",
-            span.arguments,
-            is_complete=leaf.is_exact,
-        )
-        for span in leaf.spans
-    ]
+def _condition_of_leaf(leaf: Leaf, is_small: Callable[[Span], bool]) -> Condition:
+    parts = []
+    for span in leaf.spans:
+        terms = f"FROM term WHERE {span.condition}"
+        if span.is_point:
+            sql = f"EXISTS (SELECT 1 {terms} AND id = e.id)"
+        elif is_small(span):
+            sql = f"e.id IN (SELECT id {terms})"
+        else:
+            return _ANYTHING
+        parts.append(Condition(sql, span.arguments, is_complete=leaf.is_exact))
     return joined(parts, is_all=False)
+
+
+def _merged(nodes: Iterable[Node]) -> list[Node]:
+    """Return parts that all have to hold with none of them such a list itself.
+
+    Bounds of the same values are put together: one alone may leave far too much.
+    """
+    merged: list[Node] = []
+    places: dict[int, int] = {}
+    for node in _flattened(nodes):
+        if isinstance(node, Bounds):
+            place = places.setdefault(node.slot, len(merged))
+            if place < len(merged):
+                before = merged[place]
+                assert isinstance(before, Bounds)  # noqa: S101 - that is what places are of
+                merged[place] = before & node
+                continue
+        merged.append(node)
+    return merged
 
 
 def _flattened(nodes: Iterable[Node]) -> Iterable[Node]:
@@ -179,6 +233,17 @@ def _flattened(nodes: Iterable[Node]) -> Iterable[Node]:
             yield from _flattened(node.parts)
         else:
             yield node
+
+
+def _nearer(
+    one: tuple[str, Stored] | None, other: tuple[str, Stored] | None, *, lower: bool
+) -> tuple[str, Stored] | None:
+    """Return the bound that leaves less. They are of one slot: both numbers, or both texts."""
+    if one is None or other is None:
+        return other if one is None else one
+    # Of equal values `>` leaves less than `>=`.
+    by_value: Any = lambda end: (end[1], len(end[0]) == (1 if lower else 2))  # noqa: E731
+    return max(one, other, key=by_value) if lower else min(one, other, key=by_value)
 
 
 def _names(clause: Clause) -> Iterable[str]:
@@ -198,7 +263,9 @@ def _node(fields: Mapping[str, int], clause: Clause) -> Node:
     if isinstance(clause, Negation):
         return Not(_node(fields, clause.part))
     if isinstance(clause, Group):
-        return Combined(clause.how == "all", tuple(_node(fields, part) for part in clause.parts))
+        parts = [_node(fields, part) for part in clause.parts]
+        is_all = clause.how == "all"
+        return Combined(is_all, tuple(_merged(parts) if is_all else parts))
     if clause.operator == "exists" and not clause.operand:
         return Not(_node(fields, Test(clause.name, "exists", operand=True)))
     number = fields.get(clause.name)
@@ -259,8 +326,9 @@ def _ordered(operator: str) -> Callable[[int, Any], Node]:
         exact = is_exact(value)
         # A value that the index holds as this one may be on either side of it.
         sign = _COMPARED[operator] if exact else f"{_COMPARED[operator][0]}="
-        span = Span(f"slot = ? AND value {sign} ?", (slot + kind, value), is_point=False)
-        return Leaf((span,), is_exact=exact)
+        is_low = sign[0] == ">"
+        end = (sign, value)
+        return Bounds(slot + kind, end if is_low else None, None if is_low else end, exact)
 
     return build
 
@@ -271,12 +339,7 @@ def _begins(slot: int, operand: Any) -> Node:
     if not is_exact(text):
         return Leaf((_point(slot + kind, text),), is_exact=False)
     end = text_after(text)
-    if end is None:
-        span = Span("slot = ? AND value >= ?", (slot + kind, text), is_point=False)
-    else:
-        condition = "slot = ? AND value >= ? AND value < ?"
-        span = Span(condition, (slot + kind, text, end), is_point=False)
-    return Leaf((span,), is_exact=True)
+    return Bounds(slot + kind, (">=", text), None if end is None else ("<", end), is_exact=True)
 
 
 def _contains(slot: int, operand: Any) -> Node:

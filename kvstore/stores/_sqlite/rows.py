@@ -44,7 +44,8 @@ _VERSIONS = (
     f"SELECT {_FIELDS}, c.seq, c.blob FROM version v CROSS JOIN change c ON c.seq = v.seq "
     "WHERE v.key = ? ORDER BY v.seq DESC"
 )
-_BY_NUMBER = f"SELECT {_FIELDS}, c.seq FROM json_each(?) j CROSS JOIN change c ON c.seq = j.value"
+#: Rows of `change` as RECORD gives them, and their numbers; which, is a JSON array.
+BY_NUMBER = f"SELECT {_FIELDS}, c.seq FROM json_each(?) j CROSS JOIN change c ON c.seq = j.value"
 _JOURNAL = (
     "SELECT seq, action, key, revision, metadata, changed FROM change "
     "WHERE seq > ? ORDER BY seq LIMIT ?"
@@ -111,12 +112,6 @@ def current_record(connection: sqlite3.Connection, key: str) -> Record | None:
     """Return the record of *key*, None if there is no such key."""
     row = connection.execute(RECORD, (key,)).fetchone()
     return None if row is None else record_of(row)
-
-
-def by_number(connection: sqlite3.Connection, numbers: str) -> dict[int, Record]:
-    """Return the records of rows, which are given as a JSON array of their numbers."""
-    found = connection.execute(_BY_NUMBER, (numbers,))
-    return {row[9]: record_of(row) for row in found}
 
 
 def versions(connection: sqlite3.Connection, key: str) -> list[Kept]:

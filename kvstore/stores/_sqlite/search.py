@@ -5,12 +5,13 @@ No connection is kept between two pages, so that whoever reads slowly keeps no l
 
 from __future__ import annotations
 
+import functools
 import json
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from typing import NamedTuple
 
 from kvstore.query import Query, glob_matcher, run
 from kvstore.stores._sqlite import rows
@@ -58,6 +59,16 @@ class Plan:
     fields: dict[str, int]
 
 
+class _Choice(NamedTuple):
+    """One of the parts that have to hold, by which to look for entries."""
+
+    number: int
+    size: int
+    spans: tuple[Span, ...]
+    #: Whether the spans hold no entry for which it does not hold.
+    is_all: bool
+
+
 class Search:
     """One query, answered once."""
 
@@ -94,8 +105,7 @@ class Search:
             sql = f"FROM ({sql})"
         else:
             sql, arguments = self._from(None)
-        with self._engine.reading() as connection:
-            count: int = connection.execute(f"SELECT count(*) {sql}", arguments).fetchone()[0]
+        count: int = self._engine.one(f"SELECT count(*) {sql}", *arguments)[0]
         return count
 
     # -- the plan --------------------------------------------------------------------------
@@ -106,107 +116,102 @@ class Search:
         names = names_in(query)
         if query.order_by is not None:
             names.add(query.order_by.removeprefix("-"))
-        fields: dict[str, int] = {}
-        if names:
-            with engine.reading() as connection:
-                fields = engine.fields.find(connection, names)
-            lacking = [-number for number in fields.values() if number < 0]
-            if lacking and engine.fields.ensure(lacking):
-                with engine.reading() as connection:
-                    fields = engine.fields.find(connection, names)
+        fields = engine.fields.find(engine, names)
+        lacking = [-number for number in fields.values() if number < 0]
+        if lacking and engine.fields.ensure(lacking):
+            fields = engine.fields.find(engine, names)
         parts = parts_of(query, fields)
-        if not parts:
-            return Plan(None, 0, joined([], is_all=True), fields)
-        with engine.reading() as connection:
-            best = self._best(connection, parts)
-            if best is not None and self._is_prefix_better(connection, best[1]):
-                best = None
+        best = self._best(parts)
+        if best is not None and self._is_prefix_better(best.size):
+            best = None
+
+        def is_small(span: Span) -> bool:
+            # To gather some entries costs a thirtieth of reading as many documents.
+            if best is not None:
+                return self._terms_in(span, best.size * 32 + 1) <= best.size * 32
+            return query.limit is None or self._terms_in(span, _BROAD) < _BROAD
+
         conditions = [
-            condition_of(part)
+            condition_of(part, is_small)
             for number, part in enumerate(parts)
-            if best is None or number != best[0] or not best[3]
+            if best is None or number != best.number or not best.is_all
         ]
         condition = joined(conditions, is_all=True)
         if best is None:
             return Plan(None, 0, condition, fields)
-        return Plan(best[2], best[1], condition, fields)
+        return Plan(best.spans, best.size, condition, fields)
 
-    def _best(
-        self, connection: sqlite3.Connection, parts: list[Node]
-    ) -> tuple[int, int, tuple[Span, ...], bool] | None:
-        """Return number, size, spans of the part with the fewest terms, and whether that is all."""
+    def _best(self, parts: list[Node]) -> _Choice | None:
+        """Return the part with the fewest terms."""
         best = None
         for cap in _CAPS:
-
-            def count(span: Span, cap: int = cap) -> int:
-                sql = (
-                    f"SELECT count(*) FROM (SELECT 1 FROM term WHERE {span.condition} LIMIT {cap})"
-                )
-                found: int = connection.execute(sql, span.arguments).fetchone()[0]
-                return found
-
             best = None
             for number, part in enumerate(parts):
-                choice = best_spans(part, count)
-                if choice is not None and (best is None or choice[0] < best[1]):
-                    best = (number, *choice)
-            if best is None or best[1] < cap or (len(parts) == 1 and cap >= _BROAD):
+                found = best_spans(part, functools.partial(self._terms_in, cap=cap))
+                if found is not None and (best is None or found[0] < best.size):
+                    best = _Choice(number, *found)
+            if best is None or best.size < cap or (len(parts) == 1 and cap >= _BROAD):
                 return best
         return best
 
-    def _is_prefix_better(self, connection: sqlite3.Connection, size: int) -> bool:
+    def _terms_in(self, span: Span, cap: int) -> int:
+        """Return how many terms there are in a span, up to so many."""
+        terms = f"SELECT 1 FROM term WHERE {span.condition} LIMIT {cap}"
+        count: int = self._engine.one(f"SELECT count(*) FROM ({terms})", *span.arguments)[0]
+        return count
+
+    def _is_prefix_better(self, size: int) -> bool:
         if not self._query.prefix or size <= _CAPS[0]:
             return False
         condition, arguments = self._keys_within(None)
-        sql = f"SELECT count(*) FROM (SELECT 1 FROM entry e WHERE {condition} LIMIT {size})"
-        return bool(connection.execute(sql, arguments).fetchone()[0] < size)
+        keys = f"SELECT 1 FROM entry e WHERE {condition} LIMIT {size}"
+        return bool(self._engine.one(f"SELECT count(*) FROM ({keys})", *arguments)[0] < size)
 
-    @cached_property
-    def _is_decided(self) -> bool:
-        """Whether the index finds what is meant, and nothing else."""
-        return self._plan.condition.is_complete and self._query.glob is None
+    def _decides(self, condition: Condition) -> bool:
+        """Tell whether entries that fulfil a condition are what is meant, and nothing else."""
+        return condition.is_complete and self._query.glob is None
 
     # -- by key ----------------------------------------------------------------------------
 
     def _by_key(self, after: str | None = None) -> Iterator[Record]:
-        for pairs in self._pages(after):
+        for pairs, condition in self._pages(after):
             records = self._load(pairs)
-            yield from records if self._is_decided else filter(self._predicate, records)
+            yield from records if self._decides(condition) else filter(self._predicate, records)
 
     def _keys_alone(self) -> Iterator[Record]:
-        if not self._plan.condition.is_complete:
-            yield from self._by_key()
-            return
         glob = self._query.glob
         matches = None if glob is None else glob_matcher(glob)
-        for pairs in self._pages(None):
+        for pairs, condition in self._pages(None):
+            if not condition.is_complete:
+                yield from filter(self._predicate, self._load(pairs))
+                continue
             for key, _ in pairs:
                 if matches is None or matches(key):
                     yield Record(key, {}, 0)
 
-    def _pages(self, after: str | None) -> Iterator[list[Pair]]:
-        """Yield keys, in order, with the numbers of their rows."""
+    def _pages(self, after: str | None) -> Iterator[tuple[list[Pair], Condition]]:
+        """Yield keys, in order, with the numbers of their rows, and the condition they fulfil."""
         plan, query = self._plan, self._query
         if after is None and query.order_by is None:
             after = query.after
         if plan.spans is not None and query.limit is not None and plan.size >= _BROAD:
             for size in _LOOKS:
                 pairs, after = self._look(after, size)
-                yield pairs
+                yield pairs, self._full_condition
                 if after is None:
                     return
         number = 0
         while True:
             size = _PAGES[min(number, len(_PAGES) - 1)]
-            if query.limit is not None and query.order_by is None and self._is_decided:
+            is_plain = query.order_by is None and self._decides(plan.condition)
+            if query.limit is not None and is_plain:
                 size = min(size, query.limit)
             sql, arguments = self._from(after)
-            with self._engine.reading() as connection:
-                pairs = connection.execute(
-                    f"SELECT e.key, e.seq {sql} ORDER BY e.key LIMIT {size}", arguments
-                ).fetchall()
+            pairs = self._engine.all(
+                f"SELECT e.key, e.seq {sql} ORDER BY e.key LIMIT {size}", *arguments
+            )
             if pairs:
-                yield pairs
+                yield pairs, plan.condition
             if len(pairs) < size:
                 return
             after = pairs[-1][0]
@@ -215,24 +220,27 @@ class Search:
     def _look(self, after: str | None, size: int) -> tuple[list[Pair], str | None]:
         """Look through so many entries for those that match; return where that ended."""
         within, arguments = self._keys_within(after)
-        with self._engine.reading() as connection:
-            last = connection.execute(
-                f"SELECT key FROM entry e WHERE {within} ORDER BY key LIMIT 1 OFFSET {size - 1}",
-                arguments,
-            ).fetchone()
-            upto = "" if last is None else "AND e.key <= ?"
-            condition = self._full_condition
-            pairs = connection.execute(
-                f"SELECT e.key, e.seq FROM entry e WHERE {within} {upto} AND {condition.sql} "
-                "ORDER BY e.key",
-                (*arguments, *([] if last is None else last), *condition.arguments),
-            ).fetchall()
+        last = self._engine.one(
+            f"SELECT key FROM entry e WHERE {within} ORDER BY key LIMIT 1 OFFSET {size - 1}",
+            *arguments,
+        )
+        upto = "" if last is None else "AND e.key <= ?"
+        condition = self._full_condition
+        pairs = self._engine.all(
+            f"SELECT e.key, e.seq FROM entry e WHERE {within} {upto} AND {condition.sql} "
+            "ORDER BY e.key",
+            *arguments,
+            *(last or ()),
+            *condition.arguments,
+        )
         return pairs, None if last is None else last[0]
 
     @cached_property
     def _full_condition(self) -> Condition:
         # All that can be asked of an entry, of what the spans stand for as well.
-        return joined(map(condition_of, parts_of(self._query, self._plan.fields)), is_all=True)
+        parts = parts_of(self._query, self._plan.fields)
+        is_small = lambda span: self._terms_in(span, _BROAD) < _BROAD  # noqa: E731
+        return joined([condition_of(part, is_small) for part in parts], is_all=True)
 
     def _from(self, after: str | None) -> tuple[str, tuple[Stored, ...]]:
         """Return the FROM and WHERE that find the entries, as ``e``."""
@@ -266,14 +274,12 @@ class Search:
         size = _RECORDS if limit is None else min(max(limit, _FEW), _RECORDS)
         for start in range(0, len(pairs), size):
             part = pairs[start : start + size]
-            with self._engine.reading() as connection:
-                found = rows.by_number(connection, json.dumps([seq for _, seq in part]))
-                records = []
-                for key, seq in part:
-                    record = found.get(seq) or rows.current_record(connection, key)
-                    if record is not None:
-                        records.append(record)
-            yield from records
+            numbers = json.dumps([seq for _, seq in part])
+            found = {row[9]: row for row in self._engine.all(rows.BY_NUMBER, numbers)}
+            for key, seq in part:
+                row = found.get(seq) or self._engine.one(rows.RECORD, key)
+                if row is not None:
+                    yield rows.record_of(row)
 
     # -- by field --------------------------------------------------------------------------
 
