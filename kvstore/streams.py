@@ -7,8 +7,9 @@ import io
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, Self, TypeAlias
 
 from kvstore.errors import IntegrityError, InvalidRequestError, UnsupportedOperationError
 from kvstore.values import BUFFER_SIZE, DEFAULT_MIMETYPE, Value, check_buffer_size
@@ -17,6 +18,10 @@ from kvstore.values import BUFFER_SIZE, DEFAULT_MIMETYPE, Value, check_buffer_si
 Data: TypeAlias = (
     bytes | bytearray | memoryview | os.PathLike[str] | BinaryIO | Iterable[bytes] | Value
 )
+
+
+#: Bytes after which a thread is begun to hash more.
+_WORTH_A_THREAD = 4 << 20
 
 
 class Source:
@@ -332,6 +337,49 @@ class LimitedReader(io.RawIOBase):
 def buffered(raw: io.RawIOBase) -> BinaryIO:
     """Return *raw* as a stream with ``read`` of exact sizes and fast lines."""
     return io.BufferedReader(raw, 1 << 16)
+
+
+class ParallelHash:
+    """SHA-256 of data that come in pieces, worked out beside what else is done with these.
+
+    Large pieces are hashed by a thread while the next one is fetched and this one is written, as
+    all three let other threads run. Use it in a ``with`` statement, which ends the thread.
+    """
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._size = 0
+        self._helper: ThreadPoolExecutor | None = None
+        self._running: Future[None] | None = None
+
+    def update(self, piece: bytes) -> None:
+        """Take in the next piece, which must not be changed any more."""
+        self._size += len(piece)
+        if self._size < _WORTH_A_THREAD or len(piece) < BUFFER_SIZE // 4:
+            self._wait()
+            self._hash.update(piece)
+            return
+        if self._helper is None:
+            self._helper = ThreadPoolExecutor(1, thread_name_prefix="kvstore-hash")
+        self._wait()
+        self._running = self._helper.submit(self._hash.update, piece)
+
+    def digest(self) -> bytes:
+        """Return the digest of all."""
+        self._wait()
+        return self._hash.digest()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._helper is not None:
+            self._helper.shutdown()
+
+    def _wait(self) -> None:
+        running, self._running = self._running, None
+        if running is not None:
+            running.result()
 
 
 def sha256(data: bytes) -> str:

@@ -25,11 +25,19 @@ from kvstore.errors import (
     StoreError,
     UnsupportedOperationError,
 )
-from kvstore.streams import CheckedReader, LimitedReader, Source, buffered, sha256
+from kvstore.streams import (
+    CheckedReader,
+    LimitedReader,
+    ParallelHash,
+    Source,
+    buffered,
+    sha256,
+)
 from kvstore.values import BytesOpener, Record, Value
 
 patient = settings(deadline=None)
 DATA = bytes(range(256)) * 5
+MIB = 1 << 20
 
 
 class Dribble(io.RawIOBase):
@@ -598,3 +606,39 @@ def test_buffered_has_lines_and_exact_sizes() -> None:
     assert stream.read(5) == b"two\n\n"
     assert list(stream) == [b"last"]
     assert isinstance(stream, io.BufferedReader)
+
+
+# -- ParallelHash ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [],
+        [0],
+        [1, 2, 3],
+        [MIB] * 9,
+        [MIB] * 5 + [10] + [MIB] * 3 + [5 * MIB, 1],
+        [6 * MIB],
+    ],
+    ids=str,
+)
+def test_a_parallel_hash_is_the_hash(sizes):
+    before = threading.active_count()
+    plain = hashlib.sha256()
+    with ParallelHash() as parallel:
+        for number, size in enumerate(sizes):
+            piece = bytes([number + 1]) * size
+            plain.update(piece)
+            parallel.update(piece)
+        assert parallel.digest() == plain.digest()
+    assert threading.active_count() == before
+
+
+def test_a_parallel_hash_that_is_given_up_leaves_no_thread():
+    before = threading.active_count()
+    with pytest.raises(ZeroDivisionError), ParallelHash() as parallel:
+        for _ in range(8):
+            parallel.update(bytes(MIB))
+        raise ZeroDivisionError
+    assert threading.active_count() == before

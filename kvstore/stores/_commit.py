@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import stat
 import time
@@ -15,6 +14,7 @@ from kvstore.disk import create_locked, flush, remove, write_file
 from kvstore.files import write_all
 from kvstore.stores._folder import Folder, Place, parents
 from kvstore.stores._sidecar import Sidecar, dump
+from kvstore.streams import ParallelHash
 
 _TRIES = 100
 
@@ -55,12 +55,13 @@ def stage(folder: Folder, token: str, place: Place, pieces: Iterable[bytes]) -> 
         descriptor = create_locked(file)
     staged = Staged(file, 0, "", 0, descriptor)
     try:
-        digest = hashlib.sha256()
-        for piece in pieces:
-            digest.update(piece)
-            staged.size += len(piece)
-            with folder.foreign:
-                write_all(descriptor, piece)
+        with ParallelHash() as digest:
+            for piece in pieces:
+                digest.update(piece)
+                staged.size += len(piece)
+                with folder.foreign:
+                    write_all(descriptor, piece)
+            staged.digest = f"sha256:{digest.digest().hex()}"
         with folder.foreign:
             # The clock of file systems ticks slowly: without this, a tool that changes the file
             # right after us could leave it with the time that we recorded.
@@ -71,7 +72,6 @@ def stage(folder: Folder, token: str, place: Place, pieces: Iterable[bytes]) -> 
     except BaseException:
         staged.discard()
         raise
-    staged.digest = f"sha256:{digest.hexdigest()}"
     return staged
 
 

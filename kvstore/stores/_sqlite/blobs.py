@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from kvstore.disk import create_locked, flush, flush_folder, is_locked, open_file, remove
 from kvstore.files import write_all
 from kvstore.stores._sqlite.failures import Translated
-from kvstore.streams import Source
+from kvstore.streams import ParallelHash, Source
 
 #: Data of up to so many bytes is in the index.
 INLINE = 1 << 16
@@ -116,22 +116,24 @@ class Blobs:
         self._pending.add(name)
         with self.translated:
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
-        digest, size = hashlib.sha256(), 0
+        size = 0
         try:
             try:
-                for piece in pieces:
-                    digest.update(piece)
-                    size += len(piece)
+                with ParallelHash() as digest:
+                    for piece in pieces:
+                        digest.update(piece)
+                        size += len(piece)
+                        with self.translated:
+                            write_all(descriptor, piece)
                     with self.translated:
-                        write_all(descriptor, piece)
-                with self.translated:
-                    flush(descriptor, durable=self._durable)
+                        flush(descriptor, durable=self._durable)
+                    sha256 = digest.digest()
             finally:
                 os.close(descriptor)
         except BaseException:
             self.discard([name])
             raise
-        return Received(size, digest.digest(), None, name)
+        return Received(size, sha256, None, name)
 
     def flush_stage(self) -> None:
         """Bring the names of staged files to the disk, if that is asked for."""

@@ -74,7 +74,9 @@ class Changes:
                 key,
                 revision,
                 old.text if old is not None and is_same else text_of(metadata),
-                permissions_text(change.new_permissions(before, owner)),
+                old.permissions
+                if old is not None and change.permissions is None
+                else permissions_text(change.new_permissions(before, owner)),
                 now if before is None else before.created,
                 now,
                 now,
@@ -158,18 +160,19 @@ class Changes:
         same = self._same(step, state, old, received) if old is not None else None
         if same is not None:
             # It replaces the bytes that are there: they should be equal, and are from now on.
-            self._put(step, same, received)
+            (file,) = step.execute("SELECT file FROM blob WHERE id = ?", (same,)).fetchone()
+            self._replace(step, same, file, received)
             return same
-        if old is not None and old.blob is not None and not self._has_versions(step, state, old):
-            self._put(step, old.blob, received)
+        keeps = state.keep_versions or (old is not None and old.has_versions)
+        if old is not None and old.blob is not None and not keeps:
+            self._replace(step, old.blob, old.file, received)
             return old.blob
         if received.file is not None:
             step.published.append(received.file)
         values = (received.file, received.data)
         return step.execute("INSERT INTO blob (file, data) VALUES (?, ?)", values).lastrowid
 
-    def _put(self, step: Step, blob: int, received: Received) -> None:
-        (file,) = step.execute("SELECT file FROM blob WHERE id = ?", (blob,)).fetchone()
+    def _replace(self, step: Step, blob: int, file: str | None, received: Received) -> None:
         if received.file is not None:
             step.published.append(received.file)
         values = (received.file, received.data, blob)
@@ -195,7 +198,8 @@ class Changes:
         key = old.record.key
         if state.keep_versions:
             step.execute("INSERT INTO version VALUES (?, ?)", (key, old.seq))
-        kept = versions(step.connection, key)
+        any_kept = state.keep_versions or old.has_versions
+        kept = versions(step.connection, key) if any_kept else []
         lost: list[Kept] = kept[state.keep_versions :]
         if lost:
             first = (key, lost[0].seq)
@@ -212,12 +216,6 @@ class Changes:
             forgotten.append((old.seq,))
         forget = [number for number in forgotten if number[0] < state.oldest]
         step.connection.executemany("DELETE FROM change WHERE seq = ?", forget)
-
-    def _has_versions(self, step: Step, state: State, old: Row) -> bool:
-        if state.keep_versions:
-            return True
-        found = step.execute("SELECT 1 FROM version WHERE key = ? LIMIT 1", (old.record.key,))
-        return found.fetchone() is not None
 
     # -- index and journal -----------------------------------------------------------------
 

@@ -19,7 +19,11 @@ _FIELDS = (
     "c.digest"
 )
 _NOW = "FROM entry e CROSS JOIN change c ON c.seq = e.seq"
-_ROW = f"SELECT {_FIELDS}, e.id, e.seq, c.blob {_NOW} WHERE e.key = ?"
+_ROW = (
+    f"SELECT {_FIELDS}, e.id, e.seq, c.blob, b.file, "
+    f"EXISTS (SELECT 1 FROM version v WHERE v.key = e.key) {_NOW} "
+    "LEFT JOIN blob b ON b.id = c.blob WHERE e.key = ?"
+)
 _BLOB = "LEFT JOIN blob b ON b.id = c.blob"
 _CONTENT = f"SELECT {_FIELDS}, b.file, b.data"
 
@@ -52,6 +56,7 @@ _JOURNAL = (
 )
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -59,11 +64,16 @@ class Row(NamedTuple):
     """What the index holds of a key now."""
 
     record: Record
-    #: The metadata as they are in the row.
+    #: Metadata and permissions as they are in the row.
     text: str
+    permissions: str
     id: int
     seq: int
     blob: int | None
+    #: The file of the blob, if it is one.
+    file: str | None
+    #: Whether the key has earlier versions.
+    has_versions: int
 
 
 class Kept(NamedTuple):
@@ -100,7 +110,7 @@ def record_of(row: tuple[Any, ...]) -> Record:
 def current(connection: sqlite3.Connection, key: str) -> Row | None:
     """Return what holds for *key*, None if there is no such key."""
     row = connection.execute(_ROW, (key,)).fetchone()
-    return None if row is None else Row(record_of(row), row[2], *row[9:])
+    return None if row is None else Row(record_of(row), row[2], row[3], *row[9:])
 
 
 def content_of(row: tuple[Any, ...]) -> Content:
@@ -137,13 +147,12 @@ def parsed(text: str) -> JsonObject:
 
 def text_of(metadata: JsonObject) -> str:
     """Return metadata as a row has them."""
-    return json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))
+    return _encode(metadata)
 
 
 def permissions_text(permissions: Permissions) -> str:
     """Return permissions as a row has them."""
-    document = permissions_document(permissions)
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return _encode(permissions_document(permissions))
 
 
 def permissions_of(text: str) -> Permissions:
