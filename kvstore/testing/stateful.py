@@ -188,7 +188,7 @@ class StoreMachine(RuleBasedStateMachine):
         self, steps: list[tuple[str, int, bytes, dict[str, Any]]], commit: bool
     ) -> None:
         """Several writes that are all kept or all undone."""
-        before = copy.deepcopy(self.model)
+        before, stale = copy.deepcopy(self.model), list(self.stale)
         try:
             with self.store.transaction("history"):
                 for step, number, data, metadata in steps:
@@ -197,7 +197,8 @@ class StoreMachine(RuleBasedStateMachine):
                     raise _StoppedError
         except _StoppedError:
             if self.info["transactions"]:
-                self.model = before
+                # What was made stale is current again.
+                self.model, self.stale = before, stale
 
     # -- reads -----------------------------------------------------------------------------
 
