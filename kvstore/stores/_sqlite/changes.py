@@ -195,27 +195,28 @@ class Changes:
 
     def _supersede(self, step: Step, state: State, old: Row, blob: int | None) -> None:
         """Make *old* an earlier version, or forget it; *blob* is what the key has now."""
-        key = old.record.key
-        if state.keep_versions:
-            step.execute("INSERT INTO version VALUES (?, ?)", (key, old.seq))
-        any_kept = state.keep_versions or old.has_versions
-        kept = versions(step.connection, key) if any_kept else []
-        lost: list[Kept] = kept[state.keep_versions :]
-        if lost:
-            first = (key, lost[0].seq)
-            step.execute("DELETE FROM version WHERE key = ? AND seq <= ?", first)
-        needed = {blob, *(version.blob for version in kept[: state.keep_versions])}
-        for unused in {old.blob, *(version.blob for version in lost)} - needed - {None}:
-            row = step.execute("SELECT file FROM blob WHERE id = ?", (unused,)).fetchone()
-            step.execute("DELETE FROM blob WHERE id = ?", (unused,))
-            if row is not None and row[0] is not None:
-                step.free(row[0])
+        if state.keep_versions or old.has_versions:
+            self._keep(step, state, old, blob)
+            return
+        if old.blob is not None and old.blob != blob:
+            _remove_blob(step, old.blob)
         # What the journal has forgotten is needed by nobody now.
-        forgotten = [(version.seq,) for version in lost]
-        if not state.keep_versions:
-            forgotten.append((old.seq,))
-        forget = [number for number in forgotten if number[0] < state.oldest]
-        step.connection.executemany("DELETE FROM change WHERE seq = ?", forget)
+        if old.seq < state.oldest:
+            step.execute(_FORGET, (old.seq,))
+
+    def _keep(self, step: Step, state: State, old: Row, blob: int | None) -> None:
+        key = old.record.key
+        step.execute("INSERT INTO version VALUES (?, ?)", (key, old.seq))
+        kept = versions(step.connection, key)
+        lost = kept[state.keep_versions :]
+        if not lost:
+            return
+        step.execute("DELETE FROM version WHERE key = ? AND seq <= ?", (key, lost[0].seq))
+        needed = {blob, *(version.blob for version in kept[: state.keep_versions])}
+        for unused in {version.blob for version in lost} - needed - {None}:
+            _remove_blob(step, unused)
+        forgotten = [(version.seq,) for version in lost if version.seq < state.oldest]
+        step.connection.executemany(_FORGET, forgotten)
 
     # -- index and journal -----------------------------------------------------------------
 
@@ -258,6 +259,14 @@ class Changes:
             step.execute(_CUT, (state.oldest, oldest))
 
 
+def _remove_blob(step: Step, blob: int | None) -> None:
+    row = step.execute("SELECT file FROM blob WHERE id = ?", (blob,)).fetchone()
+    step.execute("DELETE FROM blob WHERE id = ?", (blob,))
+    if row is not None and row[0] is not None:
+        step.free(row[0])
+
+
+_FORGET = "DELETE FROM change WHERE seq = ?"
 _CUT = (
     "DELETE FROM change WHERE seq >= ? AND seq < ? "
     "AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.key = change.key AND e.seq = change.seq) "
