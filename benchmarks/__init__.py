@@ -1,1 +1,1 @@
-"""Benchmarks against peers: ``python -m benchmarks [http|stores|library|index|events|memory] [--quick]``."""
+"""Benchmarks against peers: ``python -m benchmarks [RUN...] [--quick]``."""
