@@ -362,7 +362,10 @@ class ParallelHash:
         if self._helper is None:
             self._helper = ThreadPoolExecutor(1, thread_name_prefix="kvstore-hash")
         self._wait()
-        self._running = self._helper.submit(self._hash.update, piece)
+        try:
+            self._running = self._helper.submit(self._hash.update, piece)
+        except RuntimeError:  # Python is ending, and begins nothing any more
+            self._hash.update(piece)
 
     def digest(self) -> bytes:
         """Return the digest of all."""

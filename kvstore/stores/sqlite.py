@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Iterator
 from typing import Any, BinaryIO, ClassVar
 
@@ -21,7 +22,7 @@ from kvstore.stores._sqlite.reading import SmallOpener, open_blob, open_small
 from kvstore.stores._sqlite.search import Search
 from kvstore.stores._sqlite.state import Keeping
 from kvstore.stores._sqlite.verify import Verification, Verifier, repair
-from kvstore.stores._sqlite.writer import Step
+from kvstore.stores._sqlite.writer import Step, Writer
 from kvstore.streams import Source
 from kvstore.values import ProgressCallback, Record, Value
 from kvstore.writes import Change, Condition, Written, missing, missing_version
@@ -106,6 +107,9 @@ class SQLiteStore(LocalStore):
         )
         self._patience = _seconds("patience", patience, _MOST_PATIENCE) or 0.0
         self._opened: Engine | None = None
+        # That of a transaction in progress, which goes on if somebody disconnects.
+        self._bound: Engine | None = None
+        self._connecting = threading.Lock()
 
     def info(self) -> dict[str, Any]:
         """Return what every store tells; ``versions`` as it is now, if the store is connected."""
@@ -141,10 +145,11 @@ class SQLiteStore(LocalStore):
 
     def _connect(self, credentials: Any) -> None:
         super()._connect(credentials)
-        if self._opened is None:
-            self._opened = Engine(
-                self._root, self._keeping, durable=self._durable, patience=self._patience
-            )
+        with self._connecting:
+            if self._opened is None:
+                self._opened = Engine(
+                    self._root, self._keeping, durable=self._durable, patience=self._patience
+                )
 
     def _disconnect(self) -> None:
         opened, self._opened = self._opened, None
@@ -152,7 +157,8 @@ class SQLiteStore(LocalStore):
             opened.close()
 
     def _engine(self) -> Engine:
-        engine = self._opened
+        bound = self._bound
+        engine = self._opened if bound is None or bound.writer.mine() is None else bound
         if engine is None:  # disconnected by another thread since the check
             self._connected = False
             self._ready()
@@ -224,14 +230,14 @@ class SQLiteStore(LocalStore):
         return newest
 
     def _changes(self, since: int, limit: int | None) -> Iterator[JournalEntry]:
-        self._check_since(since)
+        self._check_since(since, self._engine().one(rows.EXTENT))
         return self._pages(since, limit)
 
     def _pages(self, since: int, limit: int | None) -> Iterator[JournalEntry]:
         while limit is None or limit > 0:
             count = _PAGE if limit is None else min(limit, _PAGE)
-            self._check_since(since)
-            with self._engine().reading() as connection:
+            with self._engine().snapshot() as connection:  # nothing is forgotten between the two
+                self._check_since(since, connection.execute(rows.EXTENT).fetchone())
                 entries = rows.journal(connection, since, count)
             yield from entries
             if len(entries) < count:
@@ -239,8 +245,8 @@ class SQLiteStore(LocalStore):
             since = entries[-1].seq
             limit = None if limit is None else limit - count
 
-    def _check_since(self, since: int) -> None:
-        newest, oldest = self._engine().one(rows.EXTENT)
+    def _check_since(self, since: int, extent: tuple[int, int]) -> None:
+        newest, oldest = extent
         check_since(since, oldest=oldest, newest=newest)
 
     def _versions(self, key: str) -> list[Record]:
@@ -318,13 +324,19 @@ class SQLiteStore(LocalStore):
         return engine.writer.run(work)
 
     def _begin(self) -> None:
-        self._engine().writer.begin()
+        engine = self._engine()
+        engine.writer.begin()
+        self._bound = engine
 
     def _commit(self) -> None:
-        self._engine().writer.commit()
+        self._leave().commit()
 
     def _rollback(self) -> None:
-        self._engine().writer.rollback()
+        self._leave().rollback()
+
+    def _leave(self) -> Writer:
+        bound = self._bound
+        return (self._engine() if bound is None else bound).writer
 
 
 def _received(engine: Engine, source: Source) -> Received:

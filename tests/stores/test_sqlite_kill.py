@@ -147,7 +147,7 @@ def test_killed_at_random_moments(tmp_path, writers):
     assert kill_over_and_over(tmp_path, writers, 50, versions=0) <= 5
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("versions", [0, 2])
 @pytest.mark.parametrize("writers", [["a"], ["a", "b"]], ids=["one", "two"])
 @pytest.mark.timeout(3600)

@@ -7,11 +7,14 @@ import contextlib
 import hashlib
 import itertools
 import os
+import re
 import secrets
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from kvstore.disk import create_locked, flush, flush_folder, is_locked, open_file, remove
+from kvstore.errors import NotConnectedError
 from kvstore.files import write_all
 from kvstore.stores._sqlite.failures import Translated
 from kvstore.streams import ParallelHash, Source
@@ -20,6 +23,9 @@ from kvstore.streams import ParallelHash, Source
 INLINE = 1 << 16
 #: What the name of the lock of a session ends with.
 _LOCK = ".lock"
+#: What we name files and folders; what others put beside them is not ours to judge.
+_NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]+")
+_FOLDER = re.compile(r"[0-9a-f]{2}")
 _BINARY = getattr(os, "O_BINARY", 0)
 
 
@@ -53,9 +59,11 @@ class Blobs:
         self._session = ""
         self._lock: int | None = None
         self._counter = itertools.count()
-        # Staged files that are not committed yet; the session lasts as long as there are some.
+        # Uploads that are not committed yet, by the names of their files, which few get; the
+        # session lasts as long as there are some.
         self._pending: set[str] = set()
         self._is_ending = False
+        self._guard = threading.Lock()
 
     # -- the session -----------------------------------------------------------------------
 
@@ -70,8 +78,29 @@ class Blobs:
 
     def disconnect(self) -> None:
         """End the session, when what other threads have staged is committed or discarded."""
-        self._is_ending = True
-        self._end()
+        with self._guard:
+            self._is_ending = True
+            self._end()
+
+    def in_child(self) -> None:
+        """Begin a session of its own in a forked child. Without one nothing large is taken in."""
+        self._guard = threading.Lock()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)  # the parent's, that would outlive it here
+            self._pending.clear()
+            self.connect()
+
+    def _begin(self) -> str:
+        with self._guard:
+            name = f"{self._session}-{next(self._counter):x}"
+            self._pending.add(name)
+        return name
+
+    def _done(self, names: Iterable[str]) -> None:
+        with self._guard:
+            self._pending.difference_update(names)
+            self._end()
 
     def _end(self) -> None:
         if self._pending or not self._is_ending:
@@ -80,13 +109,6 @@ class Blobs:
         if lock is not None:
             remove(f"{self._stage}{self._session}{_LOCK}")
             os.close(lock)
-
-    def in_child(self) -> None:
-        """Begin a session of its own in a forked child."""
-        if self._lock is not None:
-            os.close(self._lock)  # the parent's, that would outlive it here
-            self._pending.clear()
-            self.connect()
 
     # -- writing ---------------------------------------------------------------------------
 
@@ -99,46 +121,57 @@ class Blobs:
         if data is not None and len(data) <= INLINE:
             data = source.whole()
             return Received(len(data), hashlib.sha256(data).digest(), data, None)
-        pieces = iter(source)
+        name = self._begin()
+        try:
+            received = self._received(name, iter(source))
+        except BaseException:
+            self.discard([name])
+            raise
+        if received.file is None:
+            self._done([name])
+        return received
+
+    def _received(self, name: str, pieces: Iterator[bytes]) -> Received:
         first: list[bytes] = []
         size = 0
         for piece in pieces:
             first.append(piece)
             size += len(piece)
             if size > INLINE:
-                return self._stage_all(itertools.chain(first, pieces))
+                return self._staged(name, itertools.chain(first, pieces))
         data = b"".join(first)
         return Received(size, hashlib.sha256(data).digest(), data, None)
 
-    def _stage_all(self, pieces: Iterable[bytes]) -> Received:
-        name = f"{self._session}-{next(self._counter):x}"
-        file = self._stage + name
-        self._pending.add(name)
+    def _staged(self, name: str, pieces: Iterable[bytes]) -> Received:
+        if self._lock is None:  # whoever tidies up would take the file for one of the dead
+            raise NotConnectedError("The store was disconnected before large data could be stored.")
         with self.translated:
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY
+            descriptor = os.open(self._stage + name, flags, 0o600)
         size = 0
         try:
-            try:
-                with ParallelHash() as digest:
-                    for piece in pieces:
-                        digest.update(piece)
-                        size += len(piece)
-                        with self.translated:
-                            write_all(descriptor, piece)
+            with ParallelHash() as digest:
+                for piece in pieces:
+                    digest.update(piece)
+                    size += len(piece)
                     with self.translated:
-                        flush(descriptor, durable=self._durable)
-                    sha256 = digest.digest()
-            finally:
-                os.close(descriptor)
-        except BaseException:
-            self.discard([name])
-            raise
-        return Received(size, sha256, None, name)
+                        write_all(descriptor, piece)
+                with self.translated:
+                    flush(descriptor, durable=self._durable)
+                return Received(size, digest.digest(), None, name)
+        finally:
+            os.close(descriptor)
 
-    def flush_stage(self) -> None:
-        """Bring the names of staged files to the disk, if that is asked for."""
-        if self._durable:
-            with self.translated:
+    def prepare(self, names: Iterable[str]) -> None:
+        """Make sure, right before a commit that names them, that staged files are there to stay.
+
+        Raises:
+            StorageError: one is gone.
+        """
+        with self.translated:
+            for name in names:
+                os.lstat(self._stage + name)
+            if self._durable:
                 flush_folder(self._stage)
 
     def publish(self, names: Iterable[str]) -> None:
@@ -146,19 +179,18 @@ class Blobs:
         for name in names:
             with contextlib.suppress(OSError):
                 self._move(name)
-            self._pending.discard(name)
-        self._end()
+        self._done(names)
 
     def discard(self, names: Iterable[str]) -> None:
         """Remove staged files that belong to no row."""
         for name in names:
             remove(self._stage + name)
-            self._pending.discard(name)
-        self._end()
+        self._done(names)
 
     def remove(self, names: Iterable[str]) -> list[str]:
         """Remove files that no row names any more; return the names of those that are gone."""
-        return [name for name in names if all(map(remove, self._places(name)))]
+        # From the stage first: its owner may move it between our two steps.
+        return [name for name in names if all(map(remove, reversed(self._places(name))))]
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -188,7 +220,7 @@ class Blobs:
             found = os.listdir(self._stage)
         over: dict[str, bool] = {self._session: False}
         locks = {name for name in found if name.endswith(_LOCK)}
-        for name in sorted(set(found) - locks):
+        for name in sorted(filter(_NAME.fullmatch, found)):
             session = name.partition("-")[0]
             if session not in over:
                 over[session] = self._is_over(session)
@@ -203,7 +235,9 @@ class Blobs:
         """Yield the names of all files in their places."""
         with self.translated:
             for folder in sorted(os.listdir(self._blobs)):
-                yield from sorted(os.listdir(self._blobs + folder))
+                if _FOLDER.fullmatch(folder):
+                    names = os.listdir(self._blobs + folder)
+                    yield from sorted(filter(_NAME.fullmatch, names))
 
     def _is_over(self, session: str) -> bool:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import sqlite3
 import threading
 import time
@@ -10,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from kvstore.errors import NotConnectedError, StorageError
+from kvstore.errors import StorageError
 from kvstore.stores._sqlite.failures import Translated
 
 #: Seconds to wait for a lock that others hold.
@@ -45,11 +46,11 @@ class Connections:
         self._root = root
         self._durable = durable
         self._idle: deque[sqlite3.Connection] = deque()
-        self._idle_writer: sqlite3.Connection | None = None
+        self._writer: sqlite3.Connection | None = None
+        self._is_writing = False
         self._live: set[sqlite3.Connection] = set()
         self._lock = threading.Lock()
         self._closing = False
-        self._unusable: str | None = None
 
     def take(self) -> sqlite3.Connection:
         """Return a connection to read with; :meth:`give` it back soon."""
@@ -76,16 +77,24 @@ class Connections:
                 self.give(connection)
 
     def take_writer(self) -> sqlite3.Connection:
-        """Return the connection to write with, for whoever has the lock of writers."""
-        connection, self._idle_writer = self._idle_writer, None
-        return self._opened(_WRITER_CACHE) if connection is None else connection
+        """Return the connection to write with, for whose turn it is; there is one, and it stays.
+
+        What was left open on it, as Ctrl-C can, is undone.
+        """
+        self._is_writing = True
+        if self._writer is None:
+            self._writer = self._opened(_WRITER_CACHE)
+        elif self._writer.in_transaction:
+            with self.translated:
+                self._writer.execute("ROLLBACK")
+        return self._writer
 
     def give_writer(self, connection: sqlite3.Connection) -> None:
         """Take back the connection to write with."""
         if self._closing or connection.in_transaction:  # which closing it rolls back
+            self._writer = None
             self.close(connection)
-        else:
-            self._idle_writer = connection
+        self._is_writing = False
 
     def close(self, connection: sqlite3.Connection) -> None:
         """Close a connection that was taken."""
@@ -100,19 +109,14 @@ class Connections:
         while self._idle:
             with contextlib.suppress(IndexError):
                 self.close(self._idle.pop())
-        writer, self._idle_writer = self._idle_writer, None
-        if writer is not None:
+        if not self._is_writing and self._writer is not None:
+            writer, self._writer = self._writer, None
             self.close(writer)
-
-    def disconnected(self) -> NotConnectedError:
-        """Return the error for a store that another thread has disconnected."""
-        return NotConnectedError(f"The store in {self._root!a} is not connected.")
 
     def _opened(self, cache: int) -> sqlite3.Connection:
         with self._lock:  # which a fork holds while it lasts
-            if self._unusable is not None:
-                raise StorageError(f"The store in {self._root!a} {self._unusable}.")
             with self.translated:
+                self._check_fork()
                 connection = sqlite3.connect(
                     # Never made here: a folder that is gone must not come back as an empty store.
                     f"{Path(self.file).as_uri()}?mode=rw",
@@ -129,15 +133,34 @@ class Connections:
             self._live.add(connection)
         return connection
 
+    def _check_fork(self) -> None:
+        status = Path(self.file).stat()
+        if (status.st_dev, status.st_ino) in _tainted:
+            message = "was being used when this process was forked, and cannot be used in it"
+            raise StorageError(f"The store in {self._root!a} {message}.")
+
     def _set_up(self, connection: sqlite3.Connection, cache: int) -> None:
         execute = connection.execute
-        execute("PRAGMA journal_mode = WAL")
+        self._set_mode(connection)
         execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
         execute("PRAGMA fullfsync = 1" if self._durable else "PRAGMA fullfsync = 0")
         execute(f"PRAGMA cache_size = -{cache}")
         execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
         execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT}")
         execute("PRAGMA temp_store = MEMORY")
+
+    def _set_mode(self, connection: sqlite3.Connection) -> None:
+        # Of a new file it is changed, for which SQLite does not wait as it does otherwise.
+        end = time.monotonic() + self.patience
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+                time.sleep(0.005)
+            else:
+                return
 
     # -- fork ------------------------------------------------------------------------------
 
@@ -158,15 +181,24 @@ class Connections:
         self._lock.release()
 
     def reset(self, *, clean: bool) -> None:
-        """Begin anew in a forked child; if a connection was in use then, only to refuse."""
+        """Begin anew in a forked child.
+
+        Args:
+            clean: whether no connection was open then. SQLite would take the locks of the parent
+                for ours, whoever opens the file: so nobody may, in this process.
+        """
         self._lock = threading.Lock()
-        self._closing = False
-        # Never closed: that would take the log away from the parent.
-        _abandoned.append(self._live)
-        self._live, self._idle_writer = set(), None
+        self._closing = self._is_writing = False
+        for connection in self._live:
+            # Never closed, not even when Python ends: that would clean up under the parent.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+        self._live, self._writer = set(), None
         self._idle.clear()
         if not clean:
-            self._unusable = "was being changed when this process was forked from another"
+            with contextlib.suppress(OSError):
+                status = Path(self.file).stat()
+                _tainted.add((status.st_dev, status.st_ino))
 
 
-_abandoned: list[object] = []
+#: Device and number of the files that were open when this process was forked.
+_tainted: set[tuple[int, int]] = set()

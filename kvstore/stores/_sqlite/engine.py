@@ -47,6 +47,7 @@ class Engine:
         self.writer = Writer(self.connections, self.blobs)
         self.fields = Fields(self.writer)
         self.changes = Changes(self.fields)
+        _engines.add(self)  # before anything is open, for a fork that comes between
         with self.connections.translated:
             made = _make(root, file)
             self.blobs.connect()
@@ -66,12 +67,10 @@ class Engine:
                 state = read_state(connection)
             if not is_kept(state, keeping):
                 self.writer.run(lambda step: keep(step.connection, keeping))
-            with contextlib.suppress(UnavailableError):  # or whoever comes next does it
-                self.tidy()
+            self.tidy()
         except BaseException:
             self.close()
             raise
-        _engines.add(self)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -134,7 +133,9 @@ class Engine:
         self.blobs.discard(set(abandoned) - named)
         if trash:
             gone = self.blobs.remove(trash)
-            self.writer.run(lambda step: _empty(step, gone))
+            # Where others write right now, whoever comes next does it.
+            with contextlib.suppress(UnavailableError):
+                self.writer.run_soon(lambda step: _empty(step, gone), 0)
         return len(named), len(abandoned) - len(named) + len(trash)
 
     # -- fork ------------------------------------------------------------------------------
@@ -193,7 +194,12 @@ _paused: list[tuple[Engine, bool]] = []
 
 
 def _before_fork() -> None:
-    _paused.extend([(engine, engine.pause()) for engine in list(_engines)])
+    for engine in list(_engines):
+        clean = False
+        try:
+            clean = engine.pause()
+        finally:  # Ctrl-C ends the wait, but not the fork
+            _paused.append((engine, clean))
 
 
 def _after_fork_in_parent() -> None:

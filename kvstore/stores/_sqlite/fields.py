@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from kvstore.documents import JsonObject
-from kvstore.errors import StorageError, UnavailableError
+from kvstore.errors import StorageError, StorageFullError, UnavailableError
 from kvstore.stores._sqlite.rows import parsed
 from kvstore.stores._sqlite.terms import names_of, terms_of
 from kvstore.stores._sqlite.writer import Step, Writer
@@ -18,7 +18,7 @@ _KNOWN = 20_000
 #: Each writes most pages of the index of a field anew, so that small ones would take for ever.
 _CHUNK = 30_000
 
-#: Seconds that a query waits for a transaction of another thread; then it does without an index.
+#: Seconds that a query waits for others to write; then it does without an index.
 _PATIENCE = 0.25
 
 _ROWS = (
@@ -87,9 +87,9 @@ class Fields:
         if self._writer.mine() is not None:
             return False  # a rollback would undo it, and others would wait for the whole
         try:
-            while not self._writer.run(lambda step: self._advance(step, numbers), _PATIENCE):
+            while not self._writer.run_soon(lambda step: self._advance(step, numbers), _PATIENCE):
                 pass
-        except (StorageError, UnavailableError):
+        except (StorageError, StorageFullError, UnavailableError):
             return False
         return True
 

@@ -9,16 +9,24 @@ from typing import Any
 
 from kvstore.errors import UnavailableError
 
+#: Seconds between two looks of a thread that was interrupted while it waited.
+_LOOK = 0.05
+
 
 class Ticket:
     """Somebody who waits for a turn: with work that another may do as well, or for its own ends."""
 
-    __slots__ = ("_wake", "done", "error", "has_turn", "is_shared", "result", "work")
+    __slots__ = (
+        *("_wake", "done", "error", "has_turn", "is_shared", "is_woken", "result", "thread"),
+        "work",
+    )
 
     def __init__(self, work: Callable[[Any], Any] | None = None) -> None:
         self.is_shared = work is not None
         self.work: Callable[[Any], Any] = work or _nothing
+        self.thread = threading.get_ident()
         self.has_turn = False
+        self.is_woken = False
         #: Whether the work was done by somebody, with this result or error.
         self.done = False
         self.result: Any = None
@@ -28,6 +36,7 @@ class Ticket:
 
     def wake(self) -> None:
         """End the wait."""
+        self.is_woken = True
         self._wake.release()
 
     def sleep(self, seconds: float = -1) -> bool:
@@ -41,7 +50,8 @@ class Turns:
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._queue: deque[Ticket] = deque()
-        self._is_taken = False
+        #: The thread whose turn it is.
+        self._owner: int | None = None
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -53,15 +63,18 @@ class Turns:
             UnavailableError: neither within *patience* seconds.
         """
         with self._mutex:
-            if not self._is_taken:
-                self._is_taken = ticket.has_turn = True
+            # If it is this thread's own, Ctrl-C came before it could pass it on.
+            if self._owner in (None, ticket.thread):
+                self._owner = ticket.thread
+                ticket.has_turn = True
                 return True
             self._queue.append(ticket)
         try:
             was_woken = ticket.sleep(patience)
         except BaseException:  # Ctrl-C: the work must not be done behind the back of who gave it up
             if not self._withdraw(ticket):
-                ticket.sleep()
+                while not ticket.is_woken:  # somebody is at it right now
+                    ticket.sleep(_LOOK)
                 if ticket.has_turn:
                     self.pass_on()
             raise
@@ -94,10 +107,11 @@ class Turns:
         with self._mutex:
             if self._queue:
                 ticket = self._queue.popleft()
+                self._owner = ticket.thread
                 ticket.has_turn = True
                 ticket.wake()
             else:
-                self._is_taken = False
+                self._owner = None
 
     def _withdraw(self, ticket: Ticket) -> bool:
         with self._mutex:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from kvstore.errors import StorageFullError, StoreError, UnavailableError
+from kvstore.errors import StorageError, StorageFullError, StoreError, UnavailableError
 from kvstore.stores._sqlite.blobs import Blobs
 from kvstore.stores._sqlite.connections import Connections
 from kvstore.stores._sqlite.turns import Ticket, Turns
@@ -84,11 +84,8 @@ class Writer:
             return self._transaction.connection
         return None
 
-    def run(self, work: Callable[[Step], T], patience: float | None = None) -> T:
+    def run(self, work: Callable[[Step], T]) -> T:
         """Return what *work* returns, when what it did is committed, or part of a transaction.
-
-        Args:
-            patience: seconds to wait for others in this process, if not as long as ever.
 
         Raises:
             UnavailableError: others keep the store locked.
@@ -97,11 +94,27 @@ class Writer:
         if self.mine() is not None:
             return self._within(work)
         ticket = Ticket(work)
-        if self.turns.wait(ticket, self._patience if patience is None else patience):
+        if self.turns.wait(ticket, self._patience):
             try:
                 self._drain(ticket)
             finally:
                 self.turns.pass_on()
+        if ticket.error is not None:
+            raise ticket.error
+        result: T = ticket.result
+        return result
+
+    def run_soon(self, work: Callable[[Step], T], patience: float) -> T:
+        """As :meth:`run`, for what can be left undone: others are not waited for, but so long.
+
+        Not for within a transaction.
+        """
+        self.turns.wait(Ticket(), patience)
+        try:
+            ticket = Ticket(work)
+            self._run_alone(ticket, patience)
+        finally:
+            self.turns.pass_on()
         if ticket.error is not None:
             raise ticket.error
         result: T = ticket.result
@@ -131,20 +144,30 @@ class Writer:
         self._owner = threading.get_ident()
 
     def commit(self) -> None:
-        """Make what the transaction did last."""
+        """Make what the transaction did last.
+
+        Raises:
+            StorageError: SQLite has undone it, as it does when the disk is full; or another thread
+                began it.
+        """
         step = self._transaction
-        assert step is not None  # noqa: S101 - begin() was called
+        if step is None or self.mine() is None:
+            raise StorageError("A transaction ends in the thread in which it began.")
+        self._check_open(step)
         self._commit(step.connection, [], [step])
-        self._end()
+        self._end(step)
         self._settle([step])
 
     def rollback(self) -> None:
-        """Undo what the transaction did; nothing, where its commit failed before."""
+        """Undo what the transaction did; nothing, where its commit failed before.
+
+        Also from another thread, in which a generator may be closed.
+        """
         step = self._transaction
-        if step is None or self.mine() is None:
+        if step is None:
             return
         self._undo(step.connection)
-        self._end()
+        self._end(step)
         self.discard(step.published)
 
     def discard(self, names: list[str]) -> None:
@@ -164,15 +187,20 @@ class Writer:
         whole = self._transaction
         assert whole is not None  # noqa: S101 - asked for by mine()
         part = Step(whole.connection)
+        # Else what follows would be committed piece by piece, though all was undone.
+        self._check_open(whole)
         with self._connections.translated:
             result = self._saved(part, work)
         whole.published += part.published
         whole.freed += part.freed
         return result
 
-    def _end(self) -> None:
-        step, self._transaction, self._owner = self._transaction, None, None
-        assert step is not None  # noqa: S101 - called at the end of one
+    def _check_open(self, step: Step) -> None:
+        if not step.connection.in_transaction:
+            raise StorageError("An error has undone the transaction; leave it, and begin anew.")
+
+    def _end(self, step: Step) -> None:
+        self._transaction = self._owner = None
         self._connections.give_writer(step.connection)
         self.turns.pass_on()
 
@@ -189,11 +217,11 @@ class Writer:
             # After Ctrl-C, which is for this thread, some of it is not done.
             self.turns.give_back(others)
 
-    def _run_alone(self, ticket: Ticket) -> None:
+    def _run_alone(self, ticket: Ticket, patience: float | None = None) -> None:
         ticket.error = None
         for again in (True, False):
             try:
-                connection = self._begin()
+                connection = self._begin(patience)
                 step = Step(connection)
                 try:
                     with self._connections.translated:
@@ -220,6 +248,10 @@ class Writer:
         """Do it all in one transaction; False where that failed as a whole, and nothing is done."""
         try:
             connection = self._begin()
+        except UnavailableError as error:  # all have waited now; one by one it would take as often
+            for ticket in batch:
+                ticket.error, ticket.done = error, True
+            return True
         except StoreError:
             return False
         try:
@@ -249,10 +281,12 @@ class Writer:
 
     # -- steps -----------------------------------------------------------------------------
 
-    def _begin(self) -> sqlite3.Connection:
+    def _begin(self, patience: float | None = None) -> sqlite3.Connection:
         connection = self._connections.take_writer()
+        seconds = self._patience if patience is None else patience
         try:
             with self._connections.translated:
+                connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
                 connection.execute("BEGIN IMMEDIATE")
                 if self._removed:
                     removed, self._removed = self._removed, []
@@ -282,8 +316,9 @@ class Writer:
     ) -> None:
         try:
             with self._connections.translated:
-                if any(step.published for step in steps):
-                    self._blobs.flush_stage()
+                published = [name for step in steps for name in step.published]
+                if published:
+                    self._blobs.prepare(published)
                 connection.execute("COMMIT")
         except Exception:
             raise
