@@ -42,12 +42,16 @@ class Fields:
         self._known: set[str] = set()
         self._indexed: dict[str, int] = {}
         self._count = -1
+        # Since the last time that all was forgotten: what was committed meanwhile is true.
+        self._has_learnt = False
         writer.on_rollback = self.forget
 
     def forget(self) -> None:
         """Remember nothing, as what was learnt may have been undone."""
-        self._known.clear()
-        self._count = -1
+        if self._has_learnt:
+            self._known.clear()
+            self._count = -1
+            self._has_learnt = False
 
     def indexed(self, step: Step, count: int) -> Mapping[str, int]:
         """Return the names whose terms are to be kept, and their numbers.
@@ -59,6 +63,7 @@ class Fields:
             rows = step.execute("SELECT name, id FROM field WHERE state > ?", (_NONE,))
             self._indexed = dict(rows.fetchall())
             self._count = count
+            self._has_learnt = True
         return self._indexed
 
     def learn(self, step: Step, metadata: JsonObject) -> None:
@@ -72,6 +77,7 @@ class Fields:
         insert = "INSERT OR IGNORE INTO field (name, state, done) VALUES (?, 0, 0)"
         step.connection.executemany(insert, rows)
         self._known.update(new)
+        self._has_learnt = True
 
     def find(self, rows: Rows, names: Collection[str]) -> dict[str, int]:
         """Return the names that documents have had, with their numbers, negative without index."""

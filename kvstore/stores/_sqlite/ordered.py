@@ -47,6 +47,7 @@ class Ordered:
         # With a limit no more than that is looked at where the index alone decides.
         limit = query.limit if condition.is_complete and query.glob is None else None
         self._first = _PAGES[0] if limit is None else min(limit, _PAGES[0])
+        self._has_moved = False
         self._start = None if query.after is None else parse_cursor(query.after)
 
     @property
@@ -86,20 +87,36 @@ class Ordered:
             if found and not is_exact(found[-1][1]):
                 # Whoever sorts the values that share a place has to see all of them.
                 found += self._rest_of_group(found[-1][:3], -1)
+            self._has_moved = False
             yield from self._records(found)
-            if is_last:
+            if is_last and not self._has_moved:
+                return
+            if not found:
                 return
             place = found[-1][:3]
             number += 1
 
     def _records(self, found: list[_Found]) -> Iterator[Record]:
         for group, some in groupby(found, key=_shared_place):
-            pairs = [(key, seq) for _, _, key, seq in some]
+            places = {key: (slot, value, seq) for slot, value, key, seq in some}
+            loaded = self._load([(key, seq) for key, (_, _, seq) in places.items()])
+            # One that was changed meanwhile, and has another place now, would lead the cursor away.
+            # It is told at that place, if that is still ahead.
+            records = (record for record in loaded if self._has_place(record, *places[record.key]))
             if group is None:
-                yield from self._load(pairs)
+                yield from records
             else:
-                placed = sorted(self._load(pairs), key=self._order.place)
+                placed = sorted(records, key=self._order.place)
                 yield from filter(self._is_behind_start, placed)
+
+    def _has_place(self, record: Record, slot: int, value: Stored, seq: int) -> bool:
+        found = lookup(record.metadata, self._order.name)
+        if found is not MISSING:
+            kind, held = stored(found)
+            if (self._slot + kind, held) == (slot, value):
+                return True
+        self._has_moved = True
+        return False
 
     def _is_behind_start(self, record: Record) -> bool:
         if self._start is None:
@@ -122,7 +139,8 @@ class Ordered:
         bounds = "t.slot BETWEEN ? AND ?"
         arguments: tuple[Stored, ...] = (self._slot, self._slot + _LAST_KIND)
         if place is not None:
-            bounds += f" AND (t.slot, t.value) {'<' if down else '>'} (?, ?)"
+            # The sign keeps SQLite from using the first bound for the index, and not the second.
+            bounds = f"+{bounds} AND (t.slot, t.value) {'<' if down else '>'} (?, ?)"
             arguments += place[:2]
         sql = f"{_SELECT} {bounds} AND {self._condition.sql}"
         order = f"ORDER BY t.slot{down}, t.value{down}, e.key LIMIT {size}"

@@ -15,6 +15,7 @@ from kvstore.query import Query
 from kvstore.stores._sqlite.terms import (
     ELEMENT,
     MANY,
+    NAME_LIMIT,
     SLOTS,
     TEXT_LIMIT,
     Stored,
@@ -23,8 +24,10 @@ from kvstore.stores._sqlite.terms import (
 )
 from kvstore.where import Clause, Group, Negation, Test, parse_where
 
-#: Values that one statement looks for at most; more are left to the predicate.
-_MOST_VALUES = 20_000
+#: Values that one statement looks for at most; a filter with more is left to the predicate.
+_MOST_VALUES = 10_000
+#: Parts of a filter, and levels of it, that SQLite is asked for at most.
+_MOST_PARTS, _MOST_LEVELS = 200, 12
 _OBJECT = 5
 _COMPARED = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
@@ -123,9 +126,13 @@ def parts_of(query: Query, fields: Mapping[str, int]) -> list[Node]:
     Args:
         fields: the names that documents have had and their numbers, negative without index.
     """
-    parts = [_keyword(fields, name, value) for name, value in query.match.items()]
+    match = list(query.match.items())
+    parts = [_keyword(fields, name, value) for name, value in match[:_MOST_PARTS]]
+    if len(match) > _MOST_PARTS:
+        parts.append(Unknown())
     if query.where is not None:
-        parts.append(_node(fields, parse_where(query.where)))
+        where = parse_where(query.where)
+        parts.append(_node(fields, where) if _is_short(where) else Unknown())
     return _merged(parts)
 
 
@@ -256,6 +263,24 @@ def _names(clause: Clause) -> Iterable[str]:
             yield from _names(part)
 
 
+def _is_short(where: Clause) -> bool:
+    """Tell whether SQLite takes a filter: its parser, its stack and its variables have limits."""
+    parts = values = 0
+    waiting: list[tuple[Clause, int]] = [(where, 0)]
+    while waiting:
+        clause, level = waiting.pop()
+        parts += 1
+        if level > _MOST_LEVELS or parts > _MOST_PARTS:
+            return False
+        if isinstance(clause, Test):
+            values += len(clause.operand) if clause.operator == "in" else 1
+        elif isinstance(clause, Negation):
+            waiting.append((clause.part, level + 1))
+        else:
+            waiting += [(part, level + 1) for part in clause.parts]
+    return values <= _MOST_VALUES
+
+
 # -- clauses ---------------------------------------------------------------------------------
 
 
@@ -269,8 +294,10 @@ def _node(fields: Mapping[str, int], clause: Clause) -> Node:
     if clause.operator == "exists" and not clause.operand:
         return Not(_node(fields, Test(clause.name, "exists", operand=True)))
     number = fields.get(clause.name)
-    if number is None:
+    if number is None and len(clause.name) <= NAME_LIMIT:
         return NOTHING  # no document has such a field, and so no operator holds
+    if number is None:
+        return Unknown()
     if number < 0:
         return Unknown()
     return _OPERATORS[clause.operator](number * SLOTS, clause.operand)
@@ -288,8 +315,7 @@ def _equal(slot: int, operand: Any) -> Node:
 
 
 def _one_of(slot: int, operand: Any) -> Node:
-    values = list(operand)
-    return _points(slot, values) if len(values) <= _MOST_VALUES else Unknown()
+    return _points(slot, list(operand))
 
 
 def _points(slot: int, values: list[Any]) -> Leaf:

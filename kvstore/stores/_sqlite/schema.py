@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable
 
@@ -87,9 +88,12 @@ def prepare(connection: sqlite3.Connection, shown: str) -> None:
         StorageError: a format that this version does not know.
         DamagedError: no file of ours.
     """
-    if _format(connection, shown) == FORMAT:
-        return
-    connection.execute("BEGIN IMMEDIATE")  # and look again: another process may have been faster
+    # Another process may be making it right now, so that only what is as it should be counts; for
+    # the rest, look again where nobody can come between.
+    with contextlib.suppress(DamagedError):
+        if _format(connection, shown) == FORMAT:
+            return
+    connection.execute("BEGIN IMMEDIATE")
     try:
         while (found := _format(connection, shown)) != FORMAT:
             if found is None:

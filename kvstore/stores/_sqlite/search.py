@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,7 @@ from kvstore.stores._sqlite.plan import (
     parts_of,
     text_after,
 )
-from kvstore.stores._sqlite.terms import Stored
+from kvstore.stores._sqlite.terms import NAME_LIMIT, Stored
 from kvstore.values import Record
 
 #: Counts stop here, one after the other, until it is plain which is least.
@@ -83,7 +84,7 @@ class Search:
         if limit == 0:
             return iter(())
         found = self._by_key() if self._query.order_by is None else self._in_order()
-        return found if limit is None else islice(found, limit)
+        return found if limit is None else islice(found, min(limit, sys.maxsize))
 
     def keys(self) -> Iterator[Record]:
         """Yield the same, with nothing but the key where that is all the index need look at."""
@@ -91,7 +92,7 @@ class Search:
         if query.order_by is not None or query.limit == 0:
             return self.records()
         found = self._keys_alone()
-        return found if query.limit is None else islice(found, query.limit)
+        return found if query.limit is None else islice(found, min(query.limit, sys.maxsize))
 
     def count(self) -> int:
         """Return how many are found."""
@@ -170,6 +171,11 @@ class Search:
     def _decides(self, condition: Condition) -> bool:
         """Tell whether entries that fulfil a condition are what is meant, and nothing else."""
         return condition.is_complete and self._query.glob is None
+
+    def _has_few_keys(self) -> bool:
+        condition, arguments = self._keys_within(None)
+        keys = f"SELECT 1 FROM entry e WHERE {condition} LIMIT {_BROAD}"
+        return bool(self._engine.one(f"SELECT count(*) FROM ({keys})", *arguments)[0] < _BROAD)
 
     # -- by key ----------------------------------------------------------------------------
 
@@ -277,7 +283,10 @@ class Search:
             numbers = json.dumps([seq for _, seq in part])
             found = {row[9]: row for row in self._engine.all(rows.BY_NUMBER, numbers)}
             for key, seq in part:
-                row = found.get(seq) or self._engine.one(rows.RECORD, key)
+                row = found.get(seq)
+                # A number that was rolled back may be that of another key now.
+                if row is None or row[0] != key:
+                    row = self._engine.one(rows.RECORD, key)
                 if row is not None:
                     yield rows.record_of(row)
 
@@ -288,7 +297,10 @@ class Search:
         order_by = query.order_by or ""
         number = plan.fields.get(order_by.removeprefix("-"))
         few = plan.spans is not None and plan.size < _BROAD
-        if few or (number is not None and number < 0):
+        few = few or (bool(query.prefix) and self._has_few_keys())
+        # A field that has no index: it could not be made now, or its name is too long for one.
+        unknown = number < 0 if number is not None else len(order_by) > NAME_LIMIT
+        if few or unknown:
             yield from run(query, self._by_key())
             return
         ordered = Ordered(self._engine, query, number, self._full_condition, self._load)

@@ -28,6 +28,9 @@ MANY = 7
 #: To a field.
 SLOTS = 16
 
+#: Characters of the longest name that can have an index. Paths may be as long as documents are
+#: deep, and each would be kept.
+NAME_LIMIT = 256
 #: Characters of a text that the index holds.
 TEXT_LIMIT = 128
 #: Elements of an array that the index holds.
@@ -41,8 +44,10 @@ Term: TypeAlias = tuple[int, Stored]
 
 
 def names_of(metadata: JsonObject) -> Iterator[str]:
-    """Yield every name that :func:`kvstore.where.lookup` finds something by."""
+    """Yield every name that :func:`kvstore.where.lookup` finds something by, but long ones."""
     for name, value in metadata.items():
+        if len(name) > NAME_LIMIT:
+            continue
         yield name
         if type(value) is dict and "." not in name:
             for path, _ in _below(name, value):
@@ -110,6 +115,8 @@ def _below(path: str, node: JsonObject) -> Iterator[tuple[str, Any]]:
         if "." in name:  # no path leads there
             continue
         inner = f"{path}.{name}"
+        if len(inner) > NAME_LIMIT:
+            continue
         yield inner, value
         if type(value) is dict:
             yield from _below(inner, value)

@@ -8,7 +8,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from kvstore.stores._sqlite.engine import Engine
 from kvstore.stores._sqlite.rows import parsed
@@ -93,50 +93,49 @@ class Verifier:
     # -- rows and data ---------------------------------------------------------------------
 
     def _check_row(self, key: str, seq: int) -> None:
-        row = self._engine.one(
+        row = self._row(seq)
+        while (problem := self._problem_of(key, row)) is not None:
+            # Whoever changes the key meanwhile takes away what we look for.
+            now = self._row(seq)
+            if now == row:
+                if self._is_current(key, seq):
+                    self._problems.append(problem)
+                return
+            row = now
+
+    def _row(self, seq: int) -> Any:
+        return self._engine.one(
             "SELECT c.key, c.size, c.digest, c.blob, b.id, b.file, b.data FROM change c "
             "LEFT JOIN blob b ON b.id = c.blob WHERE c.seq = ?",
             seq,
         )
+
+    def _problem_of(self, key: str, row: Any) -> Problem | None:
         if row is None or row[0] != key:
-            if self._is_current(key, seq):
-                self._found("index", f"The key {key!a} has no row of its own.", key)
-            return
+            return Problem("index", f"The key {key!a} has no row of its own.", key)
         _, size, digest, blob, found, file, data = row
         if blob is not None and found is None:
-            if self._is_current(key, seq):
-                self._found("missing", f"The data of {key!a} are not in the index.", key)
-            return
+            return Problem("missing", f"The data of {key!a} are not in the index.", key)
         if file is None:
-            self._check_data(key, seq, size, digest, data or b"")
+            data = data or b""
+            actual, where = (len(data), hashlib.sha256(data).digest()), ""
         else:
-            self._check_file(key, seq, size, digest, file)
-
-    def _check_data(self, key: str, seq: int, size: int, digest: bytes, data: bytes) -> None:
-        self._size += len(data)
-        if (len(data), hashlib.sha256(data).digest()) != (size, digest) and self._is_current(
-            key, seq
-        ):
-            self._found("torn", f"The data of {key!a} are not those that were stored.", key)
-
-    def _check_file(self, key: str, seq: int, size: int, digest: bytes, file: str) -> None:
-        with self._engine.blobs.translated:
-            descriptor = self._engine.blobs.open(file)
-            if descriptor is None:
-                if self._is_current(key, seq):
-                    self._found("missing", f"The data of {key!a} (file {file}) are gone.", key)
-                return
-            try:
-                length, actual = _digest(descriptor)
-            finally:
-                os.close(descriptor)
-        self._size += length
-        if (length, actual) != (size, digest) and self._is_current(key, seq):
-            message = f"The data of {key!a} (file {file}) are not those that were stored."
-            self._found("torn", message, key)
+            with self._engine.blobs.translated:
+                descriptor = self._engine.blobs.open(file)
+                if descriptor is None:
+                    return Problem("missing", f"The data of {key!a} (file {file}) are gone.", key)
+                try:
+                    actual = _digest(descriptor)
+                finally:
+                    os.close(descriptor)
+            where = f" (file {file})"
+        self._size += actual[0]
+        if actual != (size, digest):
+            message = f"The data of {key!a}{where} are not those that were stored."
+            return Problem("torn", message, key)
+        return None
 
     def _is_current(self, key: str, seq: int) -> bool:
-        # Whoever changes the key meanwhile has taken away what we miss.
         select = (
             "SELECT 1 FROM entry WHERE key = ? AND seq = ? UNION ALL "
             "SELECT 1 FROM version WHERE key = ? AND seq = ?"
