@@ -120,8 +120,8 @@ def check_version(version: object) -> str:
     Raises:
         InvalidRequestError: no text.
     """
-    if not isinstance(version, str) or not version:
-        raise InvalidRequestError(f"A version is a revision, not {version!r:.100}.")
+    if not isinstance(version, str) or not version or not version.isascii():
+        raise InvalidRequestError(f"A version is a revision, not {version!a:.100}.")
     return version
 
 
@@ -131,6 +131,6 @@ def check_kept(name: str, number: object) -> int:
     Raises:
         InvalidRequestError: no integer from 0.
     """
-    if not is_integer(number) or not isinstance(number, int) or number < 0:
+    if not is_integer(number) or not isinstance(number, int) or not 0 <= number < 1 << 62:
         raise InvalidRequestError(f"{name} is an integer from 0, not {number!r:.100}.")
     return number

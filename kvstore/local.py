@@ -9,6 +9,7 @@ from kvstore.authorizing import AuthorizingStore
 from kvstore.documents import JsonObject
 from kvstore.errors import InvalidRequestError
 from kvstore.hub import EventHub
+from kvstore.values import OWNED, check_permissions
 
 
 class LocalStore(AuthorizingStore):
@@ -17,6 +18,9 @@ class LocalStore(AuthorizingStore):
     Args:
         user_tag: who owns new keys.
         events, metadata_schema: as for every store.
+
+    Raises:
+        InvalidPermissionsError: the tag is none.
     """
 
     def __init__(
@@ -27,7 +31,7 @@ class LocalStore(AuthorizingStore):
         metadata_schema: JsonObject | None = None,
     ) -> None:
         super().__init__(events=events, metadata_schema=metadata_schema)
-        self._user_tag = user_tag
+        self._user_tag = _checked(user_tag)
 
     def user_tag(self) -> str:
         """Return the tag given to the constructor or, later, to ``connect``."""
@@ -38,7 +42,13 @@ class LocalStore(AuthorizingStore):
             kind = type(credentials).__name__
             message = f"The credentials of a {type(self).__name__} are a user tag, not {kind}."
             raise InvalidRequestError(message)
-        self._user_tag = credentials or self._user_tag
+        self._user_tag = _checked(credentials or self._user_tag)
+
+
+def _checked(tag: str) -> str:
+    # It becomes a tag of permissions, and has to be one.
+    check_permissions({OWNED: {tag}}, complete=True)
+    return tag
 
 
 def absolute(root: object) -> str:

@@ -162,7 +162,8 @@ class MemoryStore(LocalStore):
             oldest = self._seq - len(self._journal) + 1
             check_since(since, oldest=oldest, newest=self._seq)
             first = since + 1 - oldest
-            last = len(self._journal) if limit is None else first + limit
+            last = len(self._journal)
+            last = last if limit is None else min(first + limit, last)
             return iter(list(islice(self._journal, first, last)))
 
     def _versions(self, key: str) -> list[Record]:

@@ -105,6 +105,8 @@ class SQLiteStore(LocalStore):
             None if keep_changes is None else check_kept("keep_changes", keep_changes),
             _seconds("keep_changes_for", keep_changes_for),
         )
+        if patience is None:
+            raise InvalidRequestError("patience is a number of seconds, not None.")
         self._patience = _seconds("patience", patience, _MOST_PATIENCE) or 0.0
         self._opened: Engine | None = None
         # That of a transaction in progress, which goes on if somebody disconnects.
@@ -240,10 +242,10 @@ class SQLiteStore(LocalStore):
                 self._check_since(since, connection.execute(rows.EXTENT).fetchone())
                 entries = rows.journal(connection, since, count)
             yield from entries
-            if len(entries) < count:
+            if not entries:
                 return
             since = entries[-1].seq
-            limit = None if limit is None else limit - count
+            limit = None if limit is None else limit - len(entries)
 
     def _check_since(self, since: int, extent: tuple[int, int]) -> None:
         newest, oldest = extent
@@ -280,7 +282,9 @@ class SQLiteStore(LocalStore):
         return Verifier(self._engine()).verify(progress)
 
     def repair(self) -> list[str]:
-        """Remove orphans, and indexes of fields that are wrong; return a sentence for each.
+        """Remove orphans, indexes of fields that are wrong, and versions over ``keep_versions``.
+
+        Returns a sentence for each.
 
         No key is changed. A key whose data are missing or torn stays, for whoever can set it again.
         """
@@ -357,4 +361,5 @@ def _seconds(name: str, number: object, most: float = math.inf) -> float | None:
         return None
     if isinstance(number, (int, float)) and not isinstance(number, bool) and 0 <= number <= most:
         return float(number)
-    raise InvalidRequestError(f"{name} is a number of seconds, not {number!r:.100}.")
+    upto = "" if most == math.inf else f" up to {most:,.0f}"
+    raise InvalidRequestError(f"{name} is a number of seconds{upto}, not {number!r:.100}.")

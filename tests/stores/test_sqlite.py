@@ -833,7 +833,9 @@ def test_stores_of_different_kinds_do_not_mix(root, tmp_path):
         {"root": "r", "keep_changes_for": "1"},
         {"root": "r", "keep_changes_for": float("nan")},
         {"root": "r", "patience": float("inf")},
+        {"root": "r", "keep_versions": 1 << 63},
         {"root": "r", "patience": -1},
+        {"root": "r", "patience": None},
         {"root": "r", "patience": float("nan")},
     ],
 )

@@ -13,6 +13,7 @@ from unittest import mock
 import pytest
 
 from kvstore import (
+    InvalidPermissionsError,
     MemoryStore,
     NotConnectedError,
     SQLiteStore,
@@ -21,7 +22,7 @@ from kvstore import (
     UnavailableError,
 )
 from kvstore.query import Query
-from kvstore.stores._sqlite import ordered, search, turns
+from kvstore.stores._sqlite import fields, ordered, rows, search, turns
 from tests.stores.test_sqlite import StoppedError, in_child, needs_fork
 
 LARGE = bytes(range(256)) * 1024
@@ -325,3 +326,43 @@ def test_a_database_that_is_being_made_is_waited_for(root):
             store.set(f"{number}", b"")
             store.disconnect()
     assert list((root / "stage").iterdir()) == []
+
+
+@pytest.mark.parametrize("tag", ["", "\ud800", 5])
+def test_a_tag_that_is_none(root, tag):
+    with pytest.raises(InvalidPermissionsError):
+        SQLiteStore(root, user_tag=tag)
+    with pytest.raises(InvalidPermissionsError):
+        MemoryStore(user_tag=tag)
+
+
+def test_long_metadata_are_read_a_few_at_a_time(store):
+    with (
+        mock.patch.object(rows, "PAGE_SIZE", 5_000),
+        mock.patch.object(fields, "_CHUNK_SIZE", 5_000),
+    ):
+        with store.transaction():
+            for number in range(200):
+                store.set_metadata(f"k{number:03}", {"n": number, "text": "x" * (number % 7) * 400})
+        assert [entry.metadata["n"] for entry in store.changes()] == list(range(200))
+        assert [entry.seq for entry in store.changes(20, 50)] == list(range(21, 71))
+        assert [metadata["n"] for _, metadata in store.query()] == list(range(200))
+        assert store.count(where={"n": {"ge": 100}}) == 100
+        assert store.verify().problems == ()
+
+
+def test_versions_of_deleted_keys_come_to_an_end(root):
+    with SQLiteStore(root, keep_versions=2) as store:
+        for number in range(5):
+            store.set(f"k{number}", LARGE[number:])
+            store.delete(f"k{number}")
+        store.set("there", LARGE)
+        store.set("there", LARGE[::-1])
+    with SQLiteStore(root, keep_versions=0) as store:
+        assert len(store.versions("k0")) == 1
+        assert store.repair() == ["Removed: versions of 6 keys that are more than are kept now."]
+        assert store.versions("k0") == []
+        assert len(store.versions("there")) == 1
+        assert [p.read_bytes() for p in (root / "blobs").rglob("*-*")] == [LARGE[::-1]]
+        assert store.verify().problems == ()
+        assert store.repair() == []

@@ -140,6 +140,11 @@ class Changes:
         self._cut(step, state, seq or 0)
         return record.metadata
 
+    def prune(self, step: Step, key: str) -> None:
+        """Forget the versions of *key* that are more than the store keeps now."""
+        now = current(step.connection, key)
+        self._prune(step, read_state(step.connection), key, None if now is None else now.blob)
+
     # -- data ------------------------------------------------------------------------------
 
     def _data(
@@ -205,8 +210,10 @@ class Changes:
             step.execute(_FORGET, (old.seq,))
 
     def _keep(self, step: Step, state: State, old: Row, blob: int | None) -> None:
-        key = old.record.key
-        step.execute("INSERT INTO version VALUES (?, ?)", (key, old.seq))
+        step.execute("INSERT INTO version VALUES (?, ?)", (old.record.key, old.seq))
+        self._prune(step, state, old.record.key, blob)
+
+    def _prune(self, step: Step, state: State, key: str, blob: int | None) -> None:
         kept = versions(step.connection, key)
         lost = kept[state.keep_versions :]
         if not lost:

@@ -17,6 +17,8 @@ _KNOWN = 20_000
 #: Entries that are indexed in one transaction, a quarter of a second; others write between two.
 #: Each writes most pages of the index of a field anew, so that small ones would take for ever.
 _CHUNK = 30_000
+#: Characters of metadata after which a transaction ends, too.
+_CHUNK_SIZE = 64 << 20
 
 #: Seconds that a query waits for others to write; then it does without an index.
 _PATIENCE = 0.25
@@ -114,16 +116,18 @@ class Fields:
             return False
         begin = min(done for *_, done in rows)
         fields = {name: number for number, name, _, _ in rows}
-        entries = step.execute(_ROWS, (begin, _CHUNK)).fetchall()
-        terms = [
-            (slot, value, entry)
-            for entry, metadata in entries
-            for slot, value in terms_of(parsed(metadata), fields)
-        ]
+        terms: list[tuple[int, int | float | str, int]] = []
+        count = size = 0
+        last = begin
+        for last, metadata in step.execute(_ROWS, (begin, _CHUNK)):
+            terms += [(slot, value, last) for slot, value in terms_of(parsed(metadata), fields)]
+            count += 1
+            size += len(metadata)
+            if size > _CHUNK_SIZE:
+                break
         terms.sort(key=_in_order)
         step.connection.executemany("INSERT OR IGNORE INTO term VALUES (?, ?, ?)", terms)
-        is_done = len(entries) < _CHUNK
-        last = entries[-1][0] if entries else begin
+        is_done = count < _CHUNK and size <= _CHUNK_SIZE
         self._mark(step, list(fields.values()), _READY if is_done else _MAKING, last)
         return False
 

@@ -11,6 +11,9 @@ from kvstore.documents import JsonObject
 from kvstore.history import Action, JournalEntry
 from kvstore.values import Permissions, Record, permissions_document
 
+#: Characters of metadata that are in memory at a time, about.
+PAGE_SIZE = 8 << 20
+
 ACTIONS: tuple[Action, ...] = ("set", "update", "delete")
 SET, UPDATE, DELETE = range(3)
 
@@ -130,13 +133,15 @@ def versions(connection: sqlite3.Connection, key: str) -> list[Kept]:
 
 
 def journal(connection: sqlite3.Connection, since: int, limit: int) -> list[JournalEntry]:
-    """Return the entries of the journal after *since*."""
-    return [
-        JournalEntry(seq, ACTIONS[action], key, revision, parsed(metadata), time)
-        for seq, action, key, revision, metadata, time in connection.execute(
-            _JOURNAL, (since, limit)
-        )
-    ]
+    """Return entries of the journal after *since*, none if there are none; few if they are long."""
+    entries = []
+    size = 0
+    for seq, action, key, revision, metadata, when in connection.execute(_JOURNAL, (since, limit)):
+        entries.append(JournalEntry(seq, ACTIONS[action], key, revision, parsed(metadata), when))
+        size += len(metadata)
+        if size > PAGE_SIZE:
+            break
+    return entries
 
 
 def parsed(text: str) -> JsonObject:

@@ -40,8 +40,8 @@ _BROAD = 2_048
 _LOOKS = (1_024, 8_192)
 #: Keys in a page, growing: each sorts anew all that match.
 _PAGES = (1_024, 8_192, 262_144)
-#: Records in a page, at most and at least.
-_RECORDS, _FEW = 512, 16
+#: Records in a page, at most and in the first.
+_RECORDS, _FEW = 512, 64
 
 Pair = tuple[str, int]
 
@@ -276,12 +276,15 @@ class Search:
 
     def _load(self, pairs: list[Pair]) -> Iterator[Record]:
         """Yield the records of the rows; of keys that were changed meanwhile, the present one."""
-        limit = self._query.limit
-        size = _RECORDS if limit is None else min(max(limit, _FEW), _RECORDS)
-        for start in range(0, len(pairs), size):
+        start, size = 0, _FEW
+        while start < len(pairs):
             part = pairs[start : start + size]
+            start += len(part)
             numbers = json.dumps([seq for _, seq in part])
             found = {row[9]: row for row in self._engine.all(rows.BY_NUMBER, numbers)}
+            # As many more as the size of these allows.
+            length = sum(len(row[2]) for row in found.values()) // len(part) + 1
+            size = max(min(size * 4, _RECORDS, rows.PAGE_SIZE // length), 1)
             for key, seq in part:
                 row = found.get(seq)
                 # A number that was rolled back may be that of another key now.

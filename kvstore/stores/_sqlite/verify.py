@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import sqlite3
@@ -219,14 +220,23 @@ def repair(engine: Engine) -> list[str]:
     for problem, remove in orphans(engine):
         if remove():
             done.append(f"Removed: {problem.message}")
+    pruned = engine.all(_TOO_MANY)
+    for (key,) in pruned:
+        engine.writer.run(functools.partial(engine.changes.prune, key=key))
+    if pruned:
+        done.append(f"Removed: versions of {len(pruned)} keys that are more than are kept now.")
     with engine.snapshot() as connection:
         wrong = list(wrong_fields(connection))
     for name, number, _ in wrong:
         engine.writer.run(lambda step, number=number: _forget_field(step, number))  # type: ignore[misc]
         done.append(f"Removed: the index of the field {name!a:.100}; the next query makes it anew.")
+    engine.tidy()  # of what was removed just now
     return done
 
 
+_TOO_MANY = (
+    "SELECT key FROM version GROUP BY key HAVING count(*) > (SELECT keep_versions FROM state)"
+)
 _IS_UNUSED = (
     "NOT EXISTS (SELECT 1 FROM entry e JOIN change c ON c.seq = e.seq WHERE c.blob = blob.id) "
     "AND NOT EXISTS (SELECT 1 FROM version v JOIN change c ON c.seq = v.seq WHERE c.blob = blob.id)"
