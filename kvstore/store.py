@@ -312,7 +312,8 @@ class Store(ReadOnlyStore):
         ``failed``, before those of the changes.
         """
         self._ready()
-        local = self._transactions
+        # That of the thread in which it begins: a generator may be closed in another one.
+        local = self._transactions.mine
         if local.depth:
             local.depth += 1
             try:
@@ -420,14 +421,22 @@ class Store(ReadOnlyStore):
             return change.metadata or {}
 
     def _notify(self, event: StoreModificationEvent) -> None:
-        if self._transactions.depth and self.capabilities["transactions"]:
-            self._transactions.pending.append(event)
+        local = self._transactions.mine
+        if local.depth and self.capabilities["transactions"]:
+            local.pending.append(event)
         else:
             self.events.emit(event)
 
 
 class _Transactions(threading.local):
-    """How deep this thread is in transactions of one store, and the events that wait for it."""
+    """What each thread has of transactions of one store."""
+
+    def __init__(self) -> None:
+        self.mine = _Transaction()
+
+
+class _Transaction:
+    """How deep a thread is in a transaction, and the events that wait for its end."""
 
     def __init__(self) -> None:
         self.depth = 0

@@ -95,19 +95,34 @@ def test_a_disconnect_within_a_transaction_keeps_nobody_out(store, root, again):
     assert store.to_bytes("key") == b"3"
 
 
-def test_a_transaction_that_another_thread_gives_up(store):
+@pytest.mark.parametrize("end", ["close", "next"])
+def test_a_transaction_that_another_thread_ends(store, end):
+    """A generator that is handed on: nothing of it stays, and nobody is kept out."""
+
     def session() -> Iterator[None]:
         with store.transaction():
             store.set("key", b"")
             yield
 
+    def fail() -> None:
+        with store.transaction():
+            store.set("key", b"")
+            raise StoppedError
+
     with ThreadPoolExecutor(1) as pool:
         generator = session()
         pool.submit(next, generator).result(20)
-        generator.close()
-        assert pool.submit(store.query_keys).result(20)
-    assert list(store.query_keys()) == []
+        if end == "close":
+            generator.close()
+        else:
+            with pytest.raises(StorageError, match="in the thread in which it began"):
+                next(generator)
+        assert list(store.query_keys()) == []
+        assert isinstance(pool.submit(fail).exception(20), StoppedError)
+        assert list(store.query_keys()) == []
+        pool.submit(store.set, "mine", b"").result(20)
     store.set("other", b"")
+    assert list(store.query_keys()) == ["mine", "other"]
 
 
 def test_ctrl_c_while_others_write_leaves_no_work_behind(store):
