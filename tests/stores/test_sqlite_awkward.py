@@ -381,3 +381,47 @@ def test_versions_of_deleted_keys_come_to_an_end(root):
         assert [p.read_bytes() for p in (root / "blobs").rglob("*-*")] == [LARGE[::-1]]
         assert store.verify().problems == ()
         assert store.repair() == []
+
+
+def test_a_change_within_a_change_is_refused(store):
+    """As by a handler of a signal: else it would undo the half of the other one."""
+    engine = store._engine()
+
+    def work(step: Any) -> None:
+        step.execute("INSERT INTO trash VALUES ('half')")
+        with pytest.raises(UnavailableError, match="within another one"):
+            store.set("key", b"")
+        assert step.connection.in_transaction
+
+    engine.writer.run(work)
+    assert engine.one("SELECT file FROM trash") == ("half",)
+    store.set("key", b"")
+
+
+def test_ctrl_c_after_a_commit_spares_the_transaction_of_somebody_else(store):
+    writer = store._engine().writer
+    entered, leave = threading.Event(), threading.Event()
+
+    def theirs() -> None:
+        with store.transaction():
+            store.set("theirs", b"")
+            entered.set()
+            leave.wait(20)
+
+    end = writer._end
+
+    def interrupted(step: Any) -> None:
+        with mock.patch.object(writer, "_end", end):
+            end(step)
+            running.append(pool.submit(theirs))
+            assert entered.wait(20)
+        raise KeyboardInterrupt
+
+    running: list[Any] = []
+    with ThreadPoolExecutor(1) as pool:
+        with mock.patch.object(writer, "_end", interrupted):
+            with pytest.raises(KeyboardInterrupt), store.transaction():
+                store.set("mine", b"")
+        leave.set()
+        running[0].result(20)
+    assert list(store.query_keys()) == ["mine", "theirs"]

@@ -52,6 +52,8 @@ class Turns:
         self._queue: deque[Ticket] = deque()
         #: The thread whose turn it is.
         self._owner: int | None = None
+        #: Whether it is at it. A handler of a signal, or what the collector calls, may write too.
+        self.is_busy = False
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -63,6 +65,9 @@ class Turns:
             UnavailableError: neither within *patience* seconds.
         """
         with self._mutex:
+            if self._owner == ticket.thread and self.is_busy:
+                message = "A change cannot be made within another one of the same thread."
+                raise UnavailableError(message)
             # If it is this thread's own, Ctrl-C came before it could pass it on.
             if self._owner in (None, ticket.thread):
                 self._owner = ticket.thread

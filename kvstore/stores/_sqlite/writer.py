@@ -41,6 +41,12 @@ class Step:
         self.freed.append(file)
 
 
+class _Mine(threading.local):
+    """The transaction that a thread has begun and not ended itself."""
+
+    step: Step | None = None
+
+
 class Writer:
     """Runs the changes of all threads of a store, one after the other.
 
@@ -62,6 +68,7 @@ class Writer:
         self.turns = Turns()
         self._owner: int | None = None
         self._transaction: Step | None = None
+        self._mine = _Mine()
 
     def pause(self, patience: float) -> bool:
         """Keep all from writing, for a fork; False where somebody goes on for too long."""
@@ -95,9 +102,11 @@ class Writer:
             return self._within(work)
         ticket = Ticket(work)
         if self.turns.wait(ticket, self._patience):
+            self.turns.is_busy = True
             try:
                 self._drain(ticket)
             finally:
+                self.turns.is_busy = False
                 self.turns.pass_on()
         if ticket.error is not None:
             raise ticket.error
@@ -110,10 +119,12 @@ class Writer:
         Not for within a transaction.
         """
         self.turns.wait(Ticket(), patience)
+        self.turns.is_busy = True
         try:
             ticket = Ticket(work)
             self._run_alone(ticket, patience)
         finally:
+            self.turns.is_busy = False
             self.turns.pass_on()
         if ticket.error is not None:
             raise ticket.error
@@ -140,7 +151,7 @@ class Writer:
         except BaseException:
             self.turns.pass_on()
             raise
-        self._transaction = Step(connection)
+        self._mine.step = self._transaction = Step(connection)
         self._owner = threading.get_ident()
 
     def commit(self) -> None:
@@ -155,16 +166,19 @@ class Writer:
             raise StorageError("A transaction ends in the thread in which it began.")
         self._check_open(step)
         self._commit(step.connection, [], [step])
-        self._end(step)
         self._settle([step])
+        self._end(step)
+        self._mine.step = None
 
     def rollback(self) -> None:
         """Undo what the transaction did; nothing, where its commit failed before.
 
         Also from another thread, in which a generator may be closed.
         """
-        step = self._transaction
-        if step is None:
+        step, mine = self._transaction, self._mine.step
+        self._mine.step = None
+        # After Ctrl-C ours may have ended, and this one be that of somebody else.
+        if step is None or mine not in (None, step):
             return
         self._undo(step.connection)
         self._end(step)
