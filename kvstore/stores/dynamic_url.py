@@ -13,7 +13,6 @@ from requests.auth import AuthBase
 from kvstore.authorizing import AuthorizingStore
 from kvstore.documents import JsonObject, parse_object
 from kvstore.errors import (
-    InvalidPermissionsError,
     InvalidRequestError,
     KeyNotFoundError,
     NotConnectedError,
@@ -27,13 +26,12 @@ from kvstore.query import Query
 from kvstore.transport.addresses import origin_of, root_of, shown_url, without_userinfo
 from kvstore.transport.bodies import MAX_DOCUMENT
 from kvstore.transport.conversation import Conversation
+from kvstore.transport.dialect import Dialect
 from kvstore.transport.exchange import Exchange, Request
-from kvstore.transport.listing import count_records, find_plainly, find_records
+from kvstore.transport.native import NativeDialect
 from kvstore.transport.policy import DEFAULT_POLICY, Policy
-from kvstore.transport.reading import open_data, read_value
 from kvstore.transport.sender import Sender
-from kvstore.transport.writing import delete_key, send_change
-from kvstore.values import Permissions, Record, Value, check_permissions
+from kvstore.values import Permissions, Record, Value
 from kvstore.writes import Change, Condition, Written, missing
 
 # A service document that is not there *now* must not pass for one that is not there: for as long as
@@ -109,7 +107,7 @@ class DynamicURLStore(AuthorizingStore):
         self._user_tag: str | None = None
         self._is_secret = False
         self._sender: Sender | None = None
-        self._talk: Conversation | None = None
+        self._talk: Dialect | None = None
 
     @classmethod
     def discover(cls, url: str, credentials: Any = None, **options: Any) -> Self:
@@ -172,7 +170,7 @@ class DynamicURLStore(AuthorizingStore):
     def user_tag(self) -> str:
         """Return the tag given to ``connect``, else what the server says, else ``public``."""
         self._ready()
-        return self._user_tag if self._user_tag is not None else self._server().service.user_tag
+        return self._user_tag if self._user_tag is not None else self._server().user_tag
 
     def info(self) -> dict[str, Any]:
         """As for every store, with what this server announces; ``url`` and ``capabilities``."""
@@ -180,21 +178,7 @@ class DynamicURLStore(AuthorizingStore):
         info["url"] = self._basic.base
         if not self.is_connected():
             return info
-        service = self._server().service
-        can = service.capabilities
-        told = {
-            name: service.store[name]
-            for name in ("readonly", "durability")
-            if name in service.store
-        }
-        return {
-            **info,
-            **told,
-            "atomic_set": "value" in can and service.store.get("atomic_set", True),
-            "conditional": "conditional" in can,
-            "digests": "digest" in can,
-            "capabilities": sorted(can),
-        }
+        return {**info, **self._server().info()}
 
     def __repr__(self) -> str:
         return f"<DynamicURLStore {self._basic.base!r}>"
@@ -240,86 +224,60 @@ class DynamicURLStore(AuthorizingStore):
             sender.close()
 
     def _get(self, key: str) -> Value:
-        record, opener = read_value(self._server(), key)
+        record, opener = self._server().read_value(key)
         return Value(record, opener, lambda: self._get_permissions(key))
 
     def _record(self, key: str) -> Record:
-        talk = self._server()
-        if talk.has("records"):
-            # A listing has all the facts without the data, which may be large.
-            for record in find_records(talk, Query(prefix=key, limit=1)):
-                if record.key == key:
-                    return record
-        answer = talk.ask("HEAD", key, "data")
-        return wire.record_of_headers(key, answer.headers, talk.document(key, "metadata"))
+        return self._server().record(key)
 
     def _metadata(self, key: str) -> JsonObject:
-        return self._server().document(key, "metadata")
+        return self._server().metadata(key)
 
     def _open(self, key: str, start: int | None, end: int | None) -> BinaryIO:
-        return open_data(self._server(), key, start, end)
+        return self._server().open_data(key, start, end)
 
     def _exists(self, key: str) -> bool:
-        try:
-            self._server().ask("HEAD", key, "data")
-        except KeyNotFoundError:
-            return False
-        return True
+        return self._server().exists(key)
 
     def _records(self, prefix: str, after: str | None) -> Iterator[Record]:
         return self._query(Query(prefix=prefix, after=after))
 
     def _query(self, query: Query) -> Iterator[Record]:
-        talk = self._server()
-        if talk.has("records"):
-            return find_records(talk, query)
-        return find_plainly(talk, query, keys_only=False)
+        return self._server().find(query, keys_only=False)
 
     def _query_keys(self, query: Query) -> Iterator[Record]:
-        talk = self._server()
-        if talk.has("records"):
-            return find_records(talk, query)
-        return find_plainly(talk, query, keys_only=True)
+        return self._server().find(query, keys_only=True)
 
     def _count(self, query: Query) -> int:
-        talk = self._server()
-        if talk.has("records"):
-            return count_records(talk, query)
-        return sum(1 for _ in self._query_keys(query))
+        return self._server().count(query)
 
     def _write(self, key: str, change: Change) -> Written:
-        talk = self._server()
+        server = self._server()
         if change.check_metadata is not None and (
             change.metadata is not None or change.data is not None
         ):
             keeps = change.merge or change.metadata is None
-            old = self._metadata_before(talk, key) if keeps else None
+            old = _metadata_before(server, key) if keeps else None
             before = None if old is None else Record(key, old, -1)
             if before is None and change.needs_key:
                 raise missing(key)
             change.new_metadata(before)
-        return send_change(talk, key, change)
+        return server.send_change(key, change)
 
     def _delete(self, key: str, condition: Condition) -> JsonObject | None:
-        talk = self._server()
+        server = self._server()
         metadata = None
         if self.events.has_listeners(StoreDeleteEvent):
-            metadata = talk.document(key, "metadata")
-        delete_key(talk, key, condition)
+            metadata = server.metadata(key)
+        server.delete_key(key, condition)
         return metadata
 
     def _get_permissions(self, key: str) -> Permissions:
-        document = self._server().document(key, "permissions")
-        try:
-            return check_permissions(document, complete=False)
-        except InvalidPermissionsError as error:
-            raise TransportError(
-                f"The server sent no permissions: {error.message}", key=key
-            ) from error
+        return self._server().permissions(key)
 
     # -- the server ------------------------------------------------------------------------
 
-    def _server(self) -> Conversation:
+    def _server(self) -> Dialect:
         talk = self._talk
         if talk is None:
             sender = self._connection()
@@ -339,9 +297,9 @@ class DynamicURLStore(AuthorizingStore):
                 self._talk = talk
         return talk
 
-    def _conversation(self, service: Service, sender: Sender) -> Conversation:
+    def _conversation(self, service: Service, sender: Sender) -> Dialect:
         exchange = Exchange(sender, self._policy)
-        return Conversation(exchange, service, verify_digests=self._verify_digests)
+        return NativeDialect(Conversation(exchange, service, verify_digests=self._verify_digests))
 
     def _described(self, url: str, sender: Sender) -> Service | None:
         """Return what the service document at *url* describes, None if there is none.
@@ -369,12 +327,12 @@ class DynamicURLStore(AuthorizingStore):
             raise NotConnectedError(f"{self!r} was disconnected by another thread.")
         return self._sender
 
-    @staticmethod
-    def _metadata_before(talk: Conversation, key: str) -> JsonObject | None:
-        try:
-            return talk.document(key, "metadata")
-        except KeyNotFoundError:
-            return None
+
+def _metadata_before(server: Dialect, key: str) -> JsonObject | None:
+    try:
+        return server.metadata(key)
+    except KeyNotFoundError:
+        return None
 
 
 def _parsed_credentials(

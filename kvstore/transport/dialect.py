@@ -1,0 +1,82 @@
+"""What a store on a server asks of the conversation with it, whatever protocol that speaks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from kvstore.documents import JsonObject
+from kvstore.errors import UnsupportedOperationError
+from kvstore.query import Query
+from kvstore.values import PUBLIC, Opener, Permissions, Record
+from kvstore.writes import Change, Condition, Written
+
+
+class Dialect(ABC):
+    """One server, spoken to in its own way. Immutable but for what it learns; thread-safe.
+
+    The methods are the primitives of a store (see :mod:`kvstore.readonly` and
+    :mod:`kvstore.store`). What the server has no means for is an UnsupportedOperationError that
+    names the operation and the server's profile.
+    """
+
+    #: How the protocol is called in errors.
+    name = "kvstore"
+
+    @property
+    def user_tag(self) -> str:
+        """The permission tag of the user, as far as the server says."""
+        return PUBLIC
+
+    @abstractmethod
+    def info(self) -> dict[str, Any]:
+        """Return the entries of ``info()`` that this server decides."""
+
+    @abstractmethod
+    def read_value(self, key: str) -> tuple[Record, Opener]:
+        """Return record and data of *key*."""
+
+    @abstractmethod
+    def record(self, key: str) -> Record:
+        """Return the facts about *key* without its data."""
+
+    @abstractmethod
+    def metadata(self, key: str) -> JsonObject:
+        """Return the metadata of *key*."""
+
+    @abstractmethod
+    def open_data(self, key: str, start: int | None, end: int | None) -> BinaryIO:
+        """Return a stream over a range of the data, over all for None and None."""
+
+    @abstractmethod
+    def exists(self, key: str) -> bool:
+        """Tell whether there is such a key."""
+
+    @abstractmethod
+    def find(self, query: Query, *, keys_only: bool) -> Iterator[Record]:
+        """Yield what *query* finds, in its order.
+
+        With *keys_only* a record needs only the key and the field that orders.
+        """
+
+    def count(self, query: Query) -> int:
+        """Return how many keys *query* finds."""
+        return sum(1 for _ in self.find(query, keys_only=True))
+
+    @abstractmethod
+    def send_change(self, key: str, change: Change) -> Written:
+        """Make *change* on the server."""
+
+    @abstractmethod
+    def delete_key(self, key: str, condition: Condition) -> None:
+        """Delete *key* on the server."""
+
+    def permissions(self, key: str) -> Permissions:
+        """Return the permissions of *key*."""
+        raise self.unsupported("get_permissions", key)
+
+    def unsupported(self, operation: str, key: str | None = None) -> UnsupportedOperationError:
+        """Return the error for what this server has no means for."""
+        message = f"A server of the profile {self.name!r} has no operation {operation!r}."
+        return UnsupportedOperationError(message, key=key)
