@@ -11,11 +11,12 @@ import click
 
 from kvstore.cli.arguments import store_url, url_in
 from kvstore.cli.output import Output, output_options, with_output
-from kvstore.opening import open_store
+from kvstore.opening import folder_of, open_store
 
 DEFAULT_FOLDER = "./kvstore-data"
 # Options that only some stores have, and the schemes of these.
 _STORES_WITH = {"keep_versions": ("sqlite", "memory"), "durable": ("sqlite", "file")}
+_UPLOADS = {"sqlite": "uploads", "file": ".kvstore/uploads"}
 _EVERYWHERE = ("", "0.0.0.0", "::", "[::]")  # noqa: S104 - compared, not listened at
 
 
@@ -78,7 +79,15 @@ def serve(
         sys.stdout.flush()
 
     with open_store(url, **options) as opened:
-        run(opened, host, port, hosts=hosts, insecure=more["insecure"], ready=ready)
+        run(
+            opened,
+            host,
+            port,
+            hosts=hosts,
+            insecure=more["insecure"],
+            ready=ready,
+            uploads_folder=_uploads_folder(url),
+        )
 
 
 def default_store() -> str:
@@ -86,6 +95,15 @@ def default_store() -> str:
     # Until SQLiteStore came it was a FileSystemStore: who has one there has data in it.
     there = url_in(Path(DEFAULT_FOLDER)) or "sqlite:"
     return f"{there.partition(':')[0]}:{DEFAULT_FOLDER}"
+
+
+def _uploads_folder(url: str) -> Path | None:
+    """Return where the uploads to a store are kept, so that a server that begins anew has them.
+
+    That is within the store's folder, where the store has no use for the name.
+    """
+    inside = _UPLOADS.get(url.partition(":")[0])
+    return None if inside is None else folder_of(url).absolute() / inside
 
 
 def _check_options(url: str, options: dict[str, Any]) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -20,6 +20,8 @@ PARTS: Mapping[str, str] = MappingProxyType(
 )
 #: The part of the *value* extension; it has no place among the parts of the basic protocol.
 VALUE_PART = "value"
+# Capabilities that have a URL of their own.
+_EXTRA = ("changes", "batch", "uploads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,22 @@ class Service:
     #: What the server's own store says of itself, as ``info()`` does.
     store: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     user_tag: str = PUBLIC
+    #: URLs of the extensions of these names; empty where they are not announced.
+    changes: str = ""
+    batch: str = ""
+    uploads: str = ""
 
     @property
     def layout(self) -> tuple[object, ...]:
         """What decides which URL a key has."""
         return self.base, self.url_format, self.url_format_no_part, dict(self.parts)
+
+    def without(self, is_foreign: Callable[[str], bool]) -> Service:
+        """Return the same without the extensions that have no URL, or one that is not trusted."""
+        urls = {name: getattr(self, name) for name in _EXTRA}
+        lost = {name for name, url in urls.items() if not url or is_foreign(url)}
+        emptied: dict[str, Any] = dict.fromkeys(lost, "")
+        return replace(self, capabilities=self.capabilities - lost, **emptied)
 
     def check(self) -> None:
         """Check that each part of each key has a URL of its own, all of them at one host.
@@ -76,6 +89,7 @@ class Service:
         profile = document["profile"]
         try:
             base, query = urljoin(url, profile["base"]), urljoin(url, profile["query"])
+            extra = {name: urljoin(url, profile[name]) for name in _EXTRA if name in profile}
         except ValueError as error:
             raise InvalidRequestError(f"The service document has no URLs: {error}.") from error
         return cls(
@@ -87,6 +101,7 @@ class Service:
             capabilities=frozenset(document["capabilities"]),
             store=MappingProxyType(dict(document.get("store", {}))),
             user_tag=document.get("user", {}).get("tag", PUBLIC),
+            **extra,
         )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from binascii import a2b_base64
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from kvstore.documents import JsonObject, dump_json, parse_object
 from kvstore.errors import InvalidRequestError, TransportError
+from kvstore.history import Action, JournalEntry
 from kvstore.profiles.conditions import parse_etag, parse_http_date
 from kvstore.profiles.digests import digest_of_field
 from kvstore.query import Query
@@ -16,6 +17,13 @@ from kvstore.values import DEFAULT_MIMETYPE, Record, is_integer
 
 VALUE_TYPE = "application/vnd.kvstore.value"
 RECORDS_TYPE = "application/x-ndjson"
+#: Media type of a live feed (HTML, section 9.2: server-sent events).
+EVENTS_TYPE = "text/event-stream"
+#: Media type of a part of an upload, and the version of its protocol (tus 1.0).
+PART_TYPE = "application/offset+octet-stream"
+TUS_VERSION = "1.0.0"
+#: The header field that tells the newest change of a journal.
+SEQUENCE_FIELD = "Kvstore-Sequence"
 SERVICE_PATH = "/.well-known/kvstore"
 
 _SIZE = re.compile(r"[0-9]{1,18}")
@@ -65,6 +73,43 @@ def parse_record(line: bytes, *, key: str | None = None) -> Record:
     if key is not None and record.key != key:
         raise TransportError(f"The server sent the record of {record.key!a:.100} for {key!a:.100}.")
     return record
+
+
+def entry_line(entry: JournalEntry) -> bytes:
+    """Return a line of a list of changes, and the data of an event of a live feed."""
+    return dump_json(
+        {
+            "seq": entry.seq,
+            "action": entry.action,
+            "key": entry.key,
+            "revision": entry.revision,
+            "metadata": entry.metadata,
+            "time": entry.time,
+        }
+    )
+
+
+def parse_entry(line: bytes) -> JournalEntry:
+    """Return the change in a line of :func:`entry_line`.
+
+    Raises:
+        TransportError: it is none: the server speaks nonsense.
+    """
+    try:
+        document = parse_object(line, what="change")
+        action = _member(document, "action", str)
+        if action not in get_args(Action):
+            raise InvalidRequestError(f"its action is {action!r:.50}.")
+        return JournalEntry(
+            seq=_member(document, "seq", int),
+            action=action,
+            key=_member(document, "key", str),
+            revision=_member(document, "revision", str),
+            metadata=_member(document, "metadata", dict),
+            time=_member(document, "time", float),
+        )
+    except (InvalidRequestError, OverflowError) as error:
+        raise TransportError(f"The server sent a change that is none: {error}") from error
 
 
 def record_of_headers(key: str, headers: Mapping[str, str], metadata: JsonObject) -> Record:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import BinaryIO, TypeAlias
@@ -35,6 +35,8 @@ REVALIDATE: Field = (b"cache-control", b"no-cache")
 NO_STORE: Field = (b"cache-control", b"no-store")
 CLOSE: Field = (b"connection", b"close")
 
+# Of tus 1.0, which no registry has.
+_OWN_PHRASES = {460: "Checksum Mismatch"}
 _ATTACHMENT: Field = (b"content-disposition", b"attachment")
 # Types in which no browser runs anything, so that they may be shown.
 _SHOWN = frozenset(
@@ -95,22 +97,20 @@ def type_fields(mimetype: str) -> tuple[Field, ...]:
 def key_fields(record: Record) -> list[Field]:
     """The fields of every answer about a key: its revision, and when it was changed."""
     found = [REVALIDATE]
-    etag = etag_field(record.revision)
-    if etag is not None:
-        found.append(etag)
+    found += etag_fields(record.revision)
     if record.modified is not None:
         found.append((b"last-modified", _http_date(math.floor(record.modified))))
     return found
 
 
-def etag_field(revision: str | None) -> Field | None:
-    """The ``ETag`` of a revision; None for one that no tag can hold."""
+def etag_fields(revision: str | None) -> list[Field]:
+    """The ``ETag`` of a revision; nothing for one that no tag can hold."""
     if revision is None:
-        return None
+        return []
     try:
-        return (b"etag", format_etag(revision).encode("latin-1"))
+        return [(b"etag", format_etag(revision).encode("latin-1"))]
     except (InvalidRequestError, UnicodeEncodeError):
-        return None
+        return []
 
 
 def length_field(length: int) -> Field:
@@ -125,8 +125,12 @@ def json_reply(document: object, fields: Iterable[Field] = (), *, status: int = 
     return Reply(status, [*own, *fields], body)
 
 
-def problem_reply(error: Exception) -> Reply:
-    """The answer that tells a client of *error*, as a problem document (RFC 9457)."""
+def problem_reply(error: Exception, members: Mapping[str, object] | None = None) -> Reply:
+    """The answer that tells a client of *error*, as a problem document (RFC 9457).
+
+    Args:
+        members: what the document has beside its own members.
+    """
     fields: list[Field] = [(b"content-type", MEDIA_TYPE.encode()), NO_STORE, *SAFE]
     if isinstance(error, Refusal):
         status = error.status
@@ -142,7 +146,7 @@ def problem_reply(error: Exception) -> Reply:
         fields.append((b"retry-after", b"%d" % math.ceil(error.retry_after or 1)))
     elif isinstance(error, AuthenticationError):
         fields.append((b"www-authenticate", b"Bearer"))
-    body = dump_json(document)
+    body = dump_json({**document, **(members or {})})
     return Reply(status, [*fields, length_field(len(body))], body)
 
 
@@ -150,7 +154,7 @@ def blank_problem(status: int, detail: str) -> dict[str, object]:
     """The problem document of a status that says everything itself (RFC 9457 section 4.2.1)."""
     return {
         "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
+        "title": _OWN_PHRASES.get(status) or HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
     }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import TypeAlias
+from pathlib import Path
+from typing import TypeAlias, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -14,13 +14,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from kvstore.errors import InvalidRequestError
 from kvstore.keys import check_key
 from kvstore.profiles.service import PARTS, URL_FORMAT, URL_FORMAT_NO_PART, VALUE_PART
 from kvstore.profiles.templates import Template
 from kvstore.profiles.wire import SERVICE_PATH
 from kvstore.server.answers import NotAllowedError, Refusal, Reply, problem_reply
 from kvstore.server.exchange import Exchange
+from kvstore.server.feed import Feed
+from kvstore.server.handlers_batch import post_batch
+from kvstore.server.handlers_changes import get_changes
 from kvstore.server.handlers_data import delete_key, get_data, put_data
 from kvstore.server.handlers_documents import (
     get_metadata,
@@ -32,23 +34,37 @@ from kvstore.server.handlers_documents import (
 )
 from kvstore.server.handlers_query import get_query
 from kvstore.server.handlers_service import capabilities, get_service
+from kvstore.server.handlers_uploads import (
+    begin_tus,
+    delete_upload,
+    head_upload,
+    options_uploads,
+    patch_upload,
+    post_upload,
+)
 from kvstore.server.handlers_value import get_value, put_value
+from kvstore.server.holding import Holds
 from kvstore.server.hosts import LOCAL, Hosts
 from kvstore.server.limits import Limits
+from kvstore.server.partials import Partials
+from kvstore.server.paths import Paths
 from kvstore.server.site import Site
 from kvstore.server.workers import Disconnected, Workers
 from kvstore.store import ReadOnlyStore
 
+#: The handler of a URL that ends in a key and a part, or in the name of an upload.
 KeyHandler: TypeAlias = Callable[[Site, Exchange, str], Awaitable[Reply]]
 Methods: TypeAlias = Mapping[str, KeyHandler]
-PathHandler: TypeAlias = Callable[[Exchange], Awaitable[Reply | None]]
+PathHandler: TypeAlias = Callable[[Site, Exchange], Awaitable[Reply | None]]
+PathMethods: TypeAlias = Mapping[str, PathHandler]
+Handler = TypeVar("Handler")
+
+_UPLOAD: Methods = {"HEAD": head_upload, "PATCH": patch_upload, "DELETE": delete_upload}
 
 _log = logging.getLogger("kvstore.server")
 
 _PART_URL = Template(URL_FORMAT)
 _KEY_URL = Template(URL_FORMAT_NO_PART)
-_READS = ("GET", "HEAD")
-_PATH = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~-]+)+")
 
 
 class KeyValueApp(Starlette):
@@ -58,19 +74,15 @@ class KeyValueApp(Starlette):
     put other pages beside the store.
     """
 
-    def __init__(self, site: Site, hosts: Hosts, base: str, query: str) -> None:
-        super().__init__(
-            exception_handlers={HTTPException: _unknown}, lifespan=_closing(site.workers)
-        )
+    def __init__(self, site: Site, hosts: Hosts) -> None:
+        super().__init__(exception_handlers={HTTPException: _unknown}, lifespan=_closing(site))
         self.router.redirect_slashes = False
         self.site = site
         self._hosts = hosts
-        self._base = base
+        self._base = site.paths.base
         self._parts = _parts_of(site)
-        self._paths: dict[str, PathHandler] = {
-            query: lambda exchange: get_query(site, exchange),
-            SERVICE_PATH: lambda exchange: get_service(site, exchange, base, query),
-        }
+        self._paths = _paths_of(site)
+        self._takes_uploads = "uploads" in capabilities(site.info)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; a failure before the answer has begun becomes a problem document."""
@@ -95,15 +107,20 @@ class KeyValueApp(Starlette):
         path = _raw_path(scope)
         if path.startswith(f"{self._base}/"):
             return await self._answer_key(exchange, path)
-        handler = self._paths.get(path)
-        if handler is None:
+        folder, _, name = path.rpartition("/")
+        if self._takes_uploads and self.site.paths.uploads in (path, folder):
+            begin_tus(exchange)
+        if self._takes_uploads and self.site.paths.uploads == folder:
+            one = _chosen(exchange, _UPLOAD)
+            return _options(_UPLOAD) if one is None else await one(self.site, exchange, name)
+        methods = self._paths.get(path)
+        if methods is None:
             await super().__call__(scope, receive, exchange.tracked)
             return None
-        if exchange.method == "OPTIONS":
-            return _options(_READS)
-        if exchange.method not in _READS:
-            raise NotAllowedError(exchange.method, _allow(_READS))
-        reply = await handler(exchange)
+        handler = _chosen(exchange, methods)
+        if handler is None:
+            return _options(methods)
+        reply = await handler(self.site, exchange)
         if reply is None:
             await exchange.end()
         return reply
@@ -116,11 +133,9 @@ class KeyValueApp(Starlette):
         methods = self._parts.get(found["part"]) if found is not None else None
         if methods is None or found is None:
             return self._answer_whole_key(exchange, is_part=found is not None)
-        if exchange.method == "OPTIONS":
-            return _options(methods)
-        handler = methods.get(exchange.method)
+        handler = _chosen(exchange, methods)
         if handler is None:
-            raise NotAllowedError(exchange.method, _allow(methods))
+            return _options(methods)
         return await handler(self.site, exchange, check_key(found["key"]))
 
     def _answer_whole_key(self, exchange: Exchange, *, is_part: bool) -> Reply:
@@ -134,15 +149,14 @@ class KeyValueApp(Starlette):
         raise NotAllowedError(exchange.method, _allow(methods))
 
     async def _fail(self, exchange: Exchange, error: Exception) -> None:
-        reply = problem_reply(error)
+        reply = problem_reply(error, exchange.members)
         is_ours = reply.status >= 500 and not isinstance(error, NotImplementedError)
         if is_ours or exchange.started:
             _log.error("%s %r failed", exchange.method, exchange.scope["path"], exc_info=error)
         if exchange.started:
             # Ending it would tell the client that it has all. This makes the server hang up.
             raise ConnectionAbortedError("The answer could not be brought to its end.") from None
-        if exchange.etag is not None:
-            reply.fields.append(exchange.etag)
+        reply.fields += exchange.fields
         with contextlib.suppress(Disconnected):
             await exchange.reply(reply, self.site.workers)
 
@@ -154,6 +168,10 @@ def create_app(
     hosts: Iterable[str] | None = None,
     base: str = "/keys",
     query: str = "/query",
+    changes: str = "/changes",
+    batch: str = "/batch",
+    uploads: str = "/uploads",
+    uploads_folder: Path | None = None,
 ) -> KeyValueApp:
     """Return the ASGI application that serves *store*, which is connected by then.
 
@@ -166,17 +184,46 @@ def create_app(
             every name. None is ``localhost``, ``127.0.0.1`` and ``[::1]``.
         base: path above the keys.
         query: path of queries.
+        changes: path of the change feed.
+        batch: path of batches of writes.
+        uploads: path above the uploads that can be resumed.
+        uploads_folder: where these are kept while they are not complete, so that they can be
+            resumed when the server was begun anew. None: in a temporary folder.
 
     Raises:
         InvalidRequestError: a path or a host name that is none.
     """
-    for path in (base, query):
-        _check_path(path)
-    if query == base or query.startswith(f"{base}/"):
-        raise InvalidRequestError(f"The query path {query!r:.100} would be that of a key.")
+    paths = Paths(base=base, query=query, changes=changes, batch=batch, uploads=uploads)
     limits = Limits() if limits is None else limits
-    site = Site(store, limits, Workers(limits), store.info())
-    return KeyValueApp(site, Hosts(LOCAL if hosts is None else hosts), base, query)
+    workers = Workers(limits)
+    partials = Partials(uploads_folder, limits)
+    site = Site(
+        store,
+        limits,
+        workers,
+        paths,
+        Feed(store, workers),
+        partials,
+        Holds(partials),
+        store.info(),
+    )
+    return KeyValueApp(site, Hosts(LOCAL if hosts is None else hosts))
+
+
+def _paths_of(site: Site) -> dict[str, PathMethods]:
+    """Which methods each path has, as far as the store has what they are for."""
+    names = capabilities(site.info)
+    paths: dict[str, PathMethods] = {
+        site.paths.query: {"GET": get_query, "HEAD": get_query},
+        SERVICE_PATH: {"GET": get_service, "HEAD": get_service},
+    }
+    if "changes" in names:
+        paths[site.paths.changes] = {"GET": get_changes, "HEAD": get_changes}
+    if "batch" in names:
+        paths[site.paths.batch] = {"POST": post_batch}
+    if "uploads" in names:
+        paths[site.paths.uploads] = {"POST": post_upload, "OPTIONS": options_uploads}
+    return paths
 
 
 def _parts_of(site: Site) -> dict[str, Methods]:
@@ -201,8 +248,16 @@ def _methods(site: Site, methods: Methods) -> Methods:
     return {**served, **methods} if site.is_writable else served
 
 
+def _chosen(exchange: Exchange, methods: Mapping[str, Handler]) -> Handler | None:
+    """The handler of a request, None for OPTIONS where that has none of its own."""
+    handler = methods.get(exchange.method)
+    if handler is None and exchange.method != "OPTIONS":
+        raise NotAllowedError(exchange.method, _allow(methods))
+    return handler
+
+
 def _allow(methods: Iterable[str]) -> str:
-    return ", ".join([*methods, "OPTIONS"])
+    return ", ".join(dict.fromkeys([*methods, "OPTIONS"]))
 
 
 def _options(methods: Iterable[str]) -> Reply:
@@ -216,18 +271,15 @@ def _raw_path(scope: Scope) -> str:
     return raw.decode("latin-1").removeprefix(root)
 
 
-def _check_path(path: str) -> None:
-    if not isinstance(path, str) or not _PATH.fullmatch(path):
-        raise InvalidRequestError(f"A path is '/' and a name, such as '/keys', not {path!r:.100}.")
-
-
 def _closing(
-    workers: Workers,
+    site: Site,
 ) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         yield
-        workers.close()
+        site.feed.close()
+        site.partials.close()
+        site.workers.close()
 
     return lifespan
 

@@ -78,6 +78,10 @@ class Body:
             pieces.append(await self._next())
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    async def part(self) -> bytes:
+        """Return what comes next of it, as it comes; nothing at its end."""
+        return b"" if self.complete else await self._next()
+
     async def piece(self) -> bytes:
         """Return about 1 MiB of it, nothing at its end."""
         pieces: list[bytes] = []

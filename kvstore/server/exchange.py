@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import BinaryIO
 
 from starlette.types import Message, Receive, Scope, Send
@@ -28,8 +28,9 @@ class Exchange:
         "_receive",
         "_send",
         "body",
-        "etag",
+        "fields",
         "gone",
+        "members",
         "method",
         "scope",
         "started",
@@ -48,8 +49,10 @@ class Exchange:
         self.started = False
         #: Whether the client has gone.
         self.gone = False
-        #: The ``ETag`` that goes with a refusal, where the key was looked up before.
-        self.etag: Field | None = None
+        #: Fields that go with a refusal, such as the ``ETag`` of a key that was looked up before.
+        self.fields: list[Field] = []
+        #: Members that a problem document has beside its own.
+        self.members: dict[str, object] = {}
         self.body = Body(
             receive,
             limits,
@@ -81,6 +84,14 @@ class Exchange:
         if len(lines) > 1:
             raise InvalidRequestError(f"The header field {name.decode()} comes {len(lines)} times.")
         return lines[0] if lines else None
+
+    def accepts(self, media_type: str) -> bool:
+        """Whether the client names this media type among those that it takes."""
+        for offer in ",".join(self.lines(b"accept")).split(","):
+            name, *parameters = (part.strip().lower() for part in offer.split(";"))
+            if name == media_type:
+                return not any(part in ("q=0", "q=0.0", "q=0.00", "q=0.000") for part in parameters)
+        return False
 
     async def tracked(self, message: Message) -> None:
         """ASGI's ``send``, for applications that do not answer through this exchange."""
@@ -141,20 +152,26 @@ class Exchange:
             await self.write(piece)
 
     @contextlib.asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
-        """Take note when the client goes away, while a long answer is sent."""
-        watcher = asyncio.create_task(self._watch())
+    async def watched(self, on_gone: Callable[[], object] | None = None) -> AsyncIterator[None]:
+        """Take note when the client goes away, while a long answer is sent.
+
+        Args:
+            on_gone: called then, for answers that wait for something else.
+        """
+        watcher = asyncio.create_task(self._watch(on_gone))
         try:
             yield
         finally:
             watcher.cancel()
 
-    async def _watch(self) -> None:
+    async def _watch(self, on_gone: Callable[[], object] | None) -> None:
         # Sending to a client that has gone is no error in ASGI; only receiving tells.
         while True:
             message: Message = await self._receive()
             if message["type"] == "http.disconnect":
                 self.gone = True
+                if on_gone is not None:
+                    on_gone()
                 return
             if message.get("more_body", False):
                 return  # an unread body: reading it here would let a client send for ever

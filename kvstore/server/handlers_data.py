@@ -5,7 +5,7 @@ from __future__ import annotations
 from kvstore.errors import RangeError
 from kvstore.profiles.conditions import if_range_matches
 from kvstore.profiles.ranges import ByteSpan, Unsatisfiable, parse_range
-from kvstore.server.answers import Reply, etag_field, type_fields
+from kvstore.server.answers import Reply, etag_fields, type_fields
 from kvstore.server.exchange import Exchange
 from kvstore.server.preconditions import guard_write
 from kvstore.server.reading import Plan, digest_fields, read_key
@@ -88,7 +88,7 @@ def _span(exchange: Exchange, record: Record) -> ByteSpan | None:
         return None
     span = parse_range(ranges[0], record.size)
     if isinstance(span, Unsatisfiable):
-        exchange.etag = etag_field(record.revision)
+        exchange.fields += etag_fields(record.revision)
         message = f"The range {ranges[0]!r:.100} lies outside the {record.size} bytes."
         raise RangeError(message, key=record.key, size=record.size)
     return span

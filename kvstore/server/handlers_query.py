@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
-from typing import Any, cast
+from typing import Any
 
 from kvstore.errors import InvalidRequestError
 from kvstore.profiles import wire
 from kvstore.query import trim
 from kvstore.server.answers import NO_STORE, SAFE, Field, Reply, json_reply, length_field
-from kvstore.server.bodies import PIECE
 from kvstore.server.exchange import Exchange
 from kvstore.server.parameters import Asked, parse_parameters
 from kvstore.server.site import Site
+from kvstore.server.spooling import VARY, spooled
 from kvstore.server.workers import begin_on, result_of
 from kvstore.values import Record
 
 #: Bytes of lines that are sent at a time.
 _BATCH = 1 << 16
-#: Bytes of an answer that are kept in memory until its header can be told.
-_SPOOL = 1 << 20
 
-_VARY: Field = (b"vary", b"accept")
 _RECORDS: Field = (b"content-type", wire.RECORDS_TYPE.encode())
 _TEXT: Field = (b"content-type", b"text/plain; charset=utf-8")
 
@@ -36,19 +32,11 @@ async def get_query(site: Site, exchange: Exchange) -> Reply | None:
     if asked.is_count:
         count = await site.workers.run(site.count, asked.query)
         return json_reply({"count": count}, [NO_STORE])
-    if not _wants_records(exchange):
+    if not exchange.accepts(wire.RECORDS_TYPE):
         return await site.workers.run_long(_keys, site, asked)
     if asked.query.limit is not None:
         return await site.workers.run_long(_page, site, asked)
     return await _stream(site, exchange, asked)
-
-
-def _wants_records(exchange: Exchange) -> bool:
-    for offer in ",".join(exchange.lines(b"accept")).split(","):
-        media_type, *parameters = (part.strip().lower() for part in offer.split(";"))
-        if media_type == wire.RECORDS_TYPE:
-            return not any(part in ("q=0", "q=0.0", "q=0.00", "q=0.000") for part in parameters)
-    return False
 
 
 def _keys(site: Site, asked: Asked) -> Reply:
@@ -64,7 +52,7 @@ def _keys(site: Site, asked: Asked) -> Reply:
             else:
                 yield record.key.encode() + b"\n"
 
-    reply = _spooled([_TEXT], lines())
+    reply = spooled([_TEXT], lines())
     reply.fields += [*links, (b"x-keys-omitted", b"%d" % omitted)]
     return reply
 
@@ -72,7 +60,7 @@ def _keys(site: Site, asked: Asked) -> Reply:
 def _page(site: Site, asked: Asked) -> Reply:
     """One page of records; a header field says where the next one is."""
     found, links = _found(site, asked, site.records)
-    reply = _spooled([_RECORDS], (_line(asked, record) for record in found))
+    reply = spooled([_RECORDS], (_line(asked, record) for record in found))
     reply.fields += links
     return reply
 
@@ -109,25 +97,6 @@ def _link(site: Site, asked: Asked, cursor: str) -> Field:
     return (b"link", f'<{url}>; rel="next"'.encode())
 
 
-def _spooled(fields: list[Field], lines: Iterable[bytes]) -> Reply:
-    """An answer whose lines are kept on disk, if they are many, until their size is known."""
-    spool = tempfile.SpooledTemporaryFile(_SPOOL)  # noqa: SIM115 - closed after it was sent
-    try:
-        for line in lines:
-            spool.write(line)
-        size = spool.tell()
-        spool.seek(0)
-        body = spool.read(PIECE)
-    except BaseException:
-        spool.close()
-        raise
-    fields = [*fields, *SAFE, NO_STORE, _VARY, length_field(size)]
-    if len(body) == size:
-        spool.close()
-        return Reply(200, fields, body)
-    return Reply(200, fields, body, cast(Any, spool), size - len(body))
-
-
 async def _stream(site: Site, exchange: Exchange, asked: Asked) -> Reply | None:
     """All records, as they are found. The store's iterator stays in one thread."""
     loop = asyncio.get_running_loop()
@@ -141,7 +110,7 @@ async def _stream(site: Site, exchange: Exchange, asked: Asked) -> Reply | None:
             batches = _batches(_line(asked, record) for record in records)
             first = next(batches, b"")  # may be an error, which is told only now
             second = next(batches, None)
-            fields = [_RECORDS, *SAFE, NO_STORE, _VARY]
+            fields = [_RECORDS, *SAFE, NO_STORE, VARY]
             if second is None:
                 return Reply(200, [*fields, length_field(len(first))], first)
             wait(exchange.begin(200, fields))

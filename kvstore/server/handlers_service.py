@@ -14,39 +14,36 @@ from kvstore.values import PUBLIC
 from kvstore.version import __version__
 
 PROTOCOL = 1
+# Limits that belong to the capability that their name begins with.
+_LIMITS = ("changes", "batch", "batch_bytes")
 
 
-async def get_service(site: Site, _exchange: Exchange, base: str, query: str) -> Reply:
+async def get_service(site: Site, _exchange: Exchange) -> Reply:
     """Answer GET and HEAD of the service document."""
-    document = await site.workers.run(service_document, site, base, query)
+    document = await site.workers.run(service_document, site)
     return json_reply(document, [REVALIDATE])
 
 
-def service_document(site: Site, base: str, query: str) -> JsonObject:
-    """What ``schemas/service.schema.json`` describes.
-
-    Args:
-        base, query: paths of keys and queries. They are told relative to the document, which is
-            one level down, so that they hold behind a proxy that moves the server to a folder.
-    """
-    limits = site.limits
+def service_document(site: Site) -> JsonObject:
+    """What ``schemas/service.schema.json`` describes."""
+    limits, names = site.limits, capabilities(site.info)
     return {
         "protocol": PROTOCOL,
         "server": {"name": "kvstore", "version": __version__},
         "profile": {
-            "base": f"..{base}",
-            "query": f"..{query}",
+            **site.paths.relative(names),
             "url_format": URL_FORMAT,
             "url_format_no_part": URL_FORMAT_NO_PART,
             "parts": _parts(site),
         },
-        "capabilities": capabilities(site.info),
+        "capabilities": names,
         "store": site.store.info(),
         "limits": {
             "key": MAX_KEY_BYTES,
             "metadata": limits.metadata,
             "data": limits.data,
             "page": limits.page,
+            **{name: getattr(limits, name) for name in _LIMITS if name.split("_")[0] in names},
         },
         "user": _user(site),
     }
@@ -59,6 +56,9 @@ def capabilities(info: dict[str, Any]) -> list[str]:
         "conditional": info.get("conditional", False),
         "digest": info.get("digests", False),
         "records": True,
+        "changes": info.get("changes", False),
+        "batch": info.get("transactions", False) and not info.get("readonly", False),
+        "uploads": info.get("atomic_set", False) and not info.get("readonly", False),
     }
     return [name for name, is_allowed in allowed.items() if is_allowed]
 

@@ -61,7 +61,7 @@ async def put_value(site: Site, exchange: Exchange, key: str) -> Reply:
     def write(body: Pieces) -> Reply:
         guard = guard_write(site, exchange, key, site.find(key))
         line, data = _split(verified(body, check, key), longest)
-        head = _parse_head(site, line, key)
+        head = parse_head(site, line, key)
         change = Change(
             data=Source(verified(_bounded(data, site.limits.data), head.check, key)),
             metadata=head.metadata,
@@ -121,7 +121,13 @@ def _check_size(size: int, limit: int) -> None:
         raise TooLargeError(f"The data of a key has at most {limit} bytes.")
 
 
-def _parse_head(site: Site, line: bytes, key: str) -> Head:
+def parse_head(site: Site, line: bytes, key: str) -> Head:
+    """Read the object that a value begins with.
+
+    Raises:
+        InvalidRequestError, InvalidMetadataError, InvalidPermissionsError: what is malformed.
+        UnsupportedOperationError: it has permissions, and the store has none.
+    """
     document = parse_object(line, what="first line of a value")
     unknown = document.keys() - _MEMBERS
     if unknown:

@@ -34,6 +34,21 @@ class Limits:
     data: int = 5 * 1024**3
     #: Keys in one page of a query that has a ``$limit``.
     page: int = 1000
+    #: Entries in one answer of the change feed. Clients ask again behind the last one.
+    changes: int = 10_000
+    #: Seconds of silence after which a live feed sends a comment, so that both sides see a
+    #: connection that is broken.
+    heartbeat: float = 15.0
+    #: Operations of one batch; 413 above.
+    batch: int = 1000
+    #: Bytes of the body of one batch; 413 above.
+    batch_bytes: int = 16 * 1024**2
+    #: Uploads that are begun and not complete; 503 above.
+    uploads: int = 1000
+    #: Bytes that are kept of all of these together; 507 above.
+    upload_bytes: int = 50 * 1024**3
+    #: Seconds that an upload is kept after the last bytes of it came.
+    upload_time: float = 24 * 3600.0
     #: Seconds from the first byte of a request (or from the connection) to the end of its header.
     header_time: float = 10.0
     #: Seconds that a transfer may stand still, up or down.

@@ -68,6 +68,34 @@ def parse_parameters(query_string: bytes) -> Asked:
     return Asked(query, names, is_count, pairs)
 
 
+def parse_numbers(query_string: bytes, *names: str) -> dict[str, int]:
+    """Read the query of a URL that has numbers of these names only, each at most once.
+
+    Raises:
+        InvalidRequestError: naming the parameter that is malformed, unknown or repeated.
+    """
+    numbers: dict[str, int] = {}
+    for name, value in map(_pair, filter(None, query_string.decode("latin-1").split("&"))):
+        if name not in names:
+            message = f"There is no parameter {name!r:.100}, only {', '.join(names)}."
+            raise InvalidRequestError(message)
+        if name in numbers:
+            raise InvalidRequestError(f"The parameter {name!r:.100} is given twice.")
+        numbers[name] = parse_number(name, value)
+    return numbers
+
+
+def parse_number(name: str, text: str) -> int:
+    """Read a number from 0.
+
+    Raises:
+        InvalidRequestError: naming it, where it is none.
+    """
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+        raise InvalidRequestError(f"{name!r:.100} is a number from 0, not {text!r:.100}.")
+    return int(text)
+
+
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
@@ -97,12 +125,6 @@ def _json(name: str, value: str) -> Any:
     return parse_json(value.encode(), what=f"value of {name!r:.100}")
 
 
-def _number(name: str, value: str) -> int:
-    if not (value.isascii() and value.isdigit()) or len(value) > 18:
-        raise InvalidRequestError(f"{name!r} is a number of keys, not {value!r:.100}.")
-    return int(value)
-
-
 def _word(name: str, value: str) -> bool:
     if value not in _WORDS:
         raise InvalidRequestError(f"{name!r} is 'true' or 'false', not {value!r:.100}.")
@@ -114,6 +136,6 @@ _OPTIONS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "$prefix": ("prefix", _text),
     "$glob": ("glob", _text),
     "$order": ("order_by", _text),
-    "$limit": ("limit", _number),
+    "$limit": ("limit", parse_number),
     "$after": ("after", _text),
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kvstore.errors import ConflictError, UnsupportedOperationError
 from kvstore.profiles.conditions import ETags, Verdict, evaluate, parse_etags
-from kvstore.server.answers import etag_field
+from kvstore.server.answers import etag_fields
 from kvstore.server.exchange import Exchange
 from kvstore.server.site import Site
 from kvstore.values import Record
@@ -120,7 +120,7 @@ def _tags(exchange: Exchange, name: bytes) -> ETags | None:
 def _failed(exchange: Exchange, key: str, record: Record | None) -> ConflictError:
     if record is None:
         return ConflictError(f"There is no key {key!a:.100} that could match.", key=key)
-    exchange.etag = etag_field(record.revision)
+    exchange.fields += etag_fields(record.revision)
     return ConflictError(
         f"The key {key!a:.100} is at revision {record.revision}; the condition fails.", key=key
     )

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from kvstore.documents import dump_json
 from kvstore.profiles.problems import MEDIA_TYPE
 from kvstore.server.answers import CLOSE, NO_STORE, NOSNIFF, Field, blank_problem, length_field
+from kvstore.server.ending import Ending
 from kvstore.server.limits import Limits
 
 
@@ -26,6 +27,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """One connection. Lives on the event loop."""
 
     limits: ClassVar[Limits] = Limits()
+    ending: ClassVar[Ending] = Ending()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -100,6 +102,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._ended = True  # the last answer says that the connection will be closed
             raise _Refused
         super().on_message_begin()
+        self.ending.enter(self.scope)
         self._in_head = True
         self._head_lines = self._head_bytes = 0
 
@@ -214,9 +217,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._watch_writing(now)
 
 
-def protocol_class(limits: Limits) -> type[BoundedProtocol]:
-    """The protocol with these limits; uvicorn takes a class, not an object."""
-    return type("BoundedProtocol", (BoundedProtocol,), {"limits": limits})
+def protocol_class(limits: Limits, ending: Ending) -> type[BoundedProtocol]:
+    """The protocol of one server, with its limits; uvicorn takes a class, not an object."""
+    return type("BoundedProtocol", (BoundedProtocol,), {"limits": limits, "ending": ending})
 
 
 _FRAMING = (b"content-length", b"transfer-encoding")

@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp
 
 from kvstore.errors import InvalidRequestError, StoreError
 from kvstore.server.app import create_app
+from kvstore.server.ending import Ending
 from kvstore.server.hosts import LOCAL
 from kvstore.server.limits import Limits
 from kvstore.server.protocol import protocol_class
@@ -39,6 +41,7 @@ def serve(
     hosts: Iterable[str] | None = None,
     insecure: bool = False,
     ready: Callable[[str], object] | None = None,
+    uploads_folder: Path | None = None,
 ) -> None:
     """Serve *store* until SIGINT or SIGTERM (in the main thread) ask for an end.
 
@@ -52,6 +55,7 @@ def serve(
             names of this machine.
         insecure: serve other machines as well, although anybody there may do everything.
         ready: called with the URL of the server once it accepts connections.
+        uploads_folder: where uploads are kept that are not complete, see :func:`create_app`.
 
     Raises:
         InvalidRequestError: *host* is no loopback address and *insecure* was not given.
@@ -66,7 +70,7 @@ def serve(
     if hosts is None:
         hosts = LOCAL if _is_unspecified(host) else (*LOCAL, host)
     with _connected(store), _listening(host, port) as listener:
-        app = create_app(store, limits=limits, hosts=hosts)
+        app = create_app(store, limits=limits, hosts=hosts, uploads_folder=uploads_folder)
         server = _Server(app, app.site.limits, grace=_GRACE)
         if ready is not None:
             address, told = _url(host, listener), ready
@@ -81,6 +85,7 @@ def serve_background(
     port: int = 0,
     limits: Limits | None = None,
     hosts: Iterable[str] | None = None,
+    uploads_folder: Path | None = None,
 ) -> Iterator[str]:
     """Serve *store* to this machine from a thread; the ``with`` statement gives the server's URL.
 
@@ -89,13 +94,13 @@ def serve_background(
 
     Args:
         port: 0 takes a free one.
-        limits, hosts: as for :func:`serve`.
+        limits, hosts, uploads_folder: as for :func:`serve`.
 
     Raises:
         OSError: the port cannot be listened at.
     """
     with _connected(store):
-        app = create_app(store, limits=limits, hosts=hosts)
+        app = create_app(store, limits=limits, hosts=hosts, uploads_folder=uploads_folder)
         with running(app, port=port, limits=limits) as url:
             yield url
 
@@ -145,10 +150,11 @@ class _Server(uvicorn.Server):
     """Ends when told to at once, and not by the signal that told it."""
 
     def __init__(self, app: ASGIApp, limits: Limits, *, grace: int) -> None:
+        self._ending = Ending()
         super().__init__(
             uvicorn.Config(
                 app,
-                http=protocol_class(limits),
+                http=protocol_class(limits, self._ending),
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -168,6 +174,11 @@ class _Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         if self.on_start is not None:
             self.on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Those who watch would be waited for as long as answers have, and then be cut off.
+        self._ending.begin()
+        await super().shutdown(sockets)
 
     async def main_loop(self) -> None:
         # uvicorn looks ten times a second whether it should end; this looks once, for the clock

@@ -12,7 +12,11 @@ from typing import Any
 from kvstore.authorizing import AuthorizingStore
 from kvstore.errors import KeyNotFoundError, UnsupportedOperationError
 from kvstore.query import Query
+from kvstore.server.feed import Feed
+from kvstore.server.holding import Holds
 from kvstore.server.limits import Limits
+from kvstore.server.partials import Partials
+from kvstore.server.paths import Paths
 from kvstore.server.workers import Workers
 from kvstore.store import ReadOnlyStore, Store
 from kvstore.values import PUBLIC, Record
@@ -25,6 +29,10 @@ class Site:
     store: ReadOnlyStore
     limits: Limits
     workers: Workers
+    paths: Paths
+    feed: Feed
+    partials: Partials
+    holds: Holds
     #: What the store said of itself when the server was made.
     info: dict[str, Any]
 

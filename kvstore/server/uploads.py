@@ -12,7 +12,7 @@ from kvstore.profiles.digests import DigestCheck
 from kvstore.server.answers import (
     Refusal,
     Reply,
-    etag_field,
+    etag_fields,
     key_fields,
     length_field,
 )
@@ -66,7 +66,7 @@ def mimetype_of(exchange: Exchange) -> str | None:
     return check_mimetype(text)
 
 
-def verified(data: Pieces, check: DigestCheck | None, key: str) -> Pieces:
+def verified(data: Pieces, check: DigestCheck | None, key: str | None) -> Pieces:
     """Return *data*, which raises IntegrityError at its end if it has another digest."""
     if check is None:
         return data
@@ -101,12 +101,11 @@ def stored_reply(site: Site, key: str, written: Written, *, has_data: bool) -> R
         if has_data:
             fields += digest_fields(record)
     else:  # somebody has changed it since; what is known of our revision is its name
-        etag = etag_field(revision)
-        fields += [] if etag is None else [etag]
+        fields += etag_fields(revision)
     return Reply(status, fields)
 
 
-def _verified(pieces: Iterator[bytes], check: DigestCheck, key: str) -> Iterator[bytes]:
+def _verified(pieces: Iterator[bytes], check: DigestCheck, key: str | None) -> Iterator[bytes]:
     for piece in pieces:
         check.update(piece)
         yield piece

@@ -37,7 +37,11 @@ def test_without_a_store_it_is_a_folder_here(served, ok, tmp_path, monkeypatch):
     assert store.info()["versions"] == 0
     assert store.info()["durability"] == "process-crash"
     assert (host, port) == ("127.0.0.1", 8000)
-    assert options == {"hosts": None, "insecure": False}
+    assert options == {
+        "hosts": None,
+        "insecure": False,
+        "uploads_folder": tmp_path / "kvstore-data" / "uploads",
+    }
     assert not store.is_connected()
 
 
@@ -72,6 +76,16 @@ def test_a_store_is_opened_as_asked_for(served, ok, tmp_path, monkeypatch, url, 
     ok("serve", url, *words)
     info = served[0][0].info()
     assert {name: info[name] for name in facts} == facts
+
+
+@pytest.mark.parametrize(
+    ("url", "inside"),
+    [("sqlite:data", "data/uploads"), ("file:data", "data/.kvstore/uploads"), ("memory:", None)],
+)
+def test_uploads_survive_with_the_store(served, ok, tmp_path, monkeypatch, url, inside):
+    monkeypatch.chdir(tmp_path)
+    ok("serve", url)
+    assert served[0][3]["uploads_folder"] == (None if inside is None else tmp_path / inside)
 
 
 @pytest.mark.parametrize(

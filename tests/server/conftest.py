@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import requests
 
 from kvstore.server import Limits, serve_background
 from kvstore.stores.memory import MemoryStore
+from kvstore.stores.sqlite import SQLiteStore
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +32,16 @@ def store(_served: tuple[MemoryStore, str]) -> MemoryStore:
 def url(_served: tuple[MemoryStore, str], store: MemoryStore) -> str:
     """URL of a server over `store`."""
     return _served[1]
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def journaled(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[tuple[MemoryStore | SQLiteStore, str]]:
+    """A store that has a journal and transactions, and the URL of a server over it."""
+    store = MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "store")
+    with store, serve_background(store) as url:
+        yield store, url
 
 
 @pytest.fixture

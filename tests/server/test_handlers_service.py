@@ -13,6 +13,8 @@ from kvstore.server.handlers_service import capabilities
 from kvstore.stores.memory import MemoryStore
 from kvstore.version import __version__
 
+ALL = ["value", "conditional", "digest", "records", "changes", "batch", "uploads"]
+
 
 def test_the_document_fits_its_schema(url: str, web: requests.Session) -> None:
     answer = web.get(f"{url}/.well-known/kvstore")
@@ -26,13 +28,24 @@ def test_the_document_fits_its_schema(url: str, web: requests.Session) -> None:
         "profile": {
             "base": "../keys",
             "query": "../query",
+            "changes": "../changes",
+            "batch": "../batch",
+            "uploads": "../uploads",
             "url_format": "{base}/{key}/{part}",
             "url_format_no_part": "{base}/{key}",
             "parts": {"data": "data", "metadata": "metadata", "permissions": "auth"},
         },
-        "capabilities": ["value", "conditional", "digest", "records"],
+        "capabilities": ALL,
         "store": MemoryStore().info(),
-        "limits": {"key": 1024, "metadata": 1 << 20, "data": 5 << 30, "page": 1000},
+        "limits": {
+            "key": 1024,
+            "metadata": 1 << 20,
+            "data": 5 << 30,
+            "page": 1000,
+            "changes": 10_000,
+            "batch": 1000,
+            "batch_bytes": 16 << 20,
+        },
         "user": {"tag": "alice", "tags": ["alice", "public"]},
     }
     head = web.head(f"{url}/.well-known/kvstore")
@@ -49,29 +62,61 @@ def test_its_urls_are_those_that_answer(
     assert urljoin(address, profile["base"]) == f"{url}/keys"
     service = Service.of_document(web.get(address).json(), address)
     assert (service.base, service.query) == (f"{url}/keys", f"{url}/query")
-    assert service.capabilities == {"value", "conditional", "digest", "records"}
+    assert service.capabilities == set(ALL)
+    urls = (service.changes, service.batch, service.uploads)
+    assert urls == (f"{url}/changes", f"{url}/batch", f"{url}/uploads")
 
 
 def test_it_tells_the_limits_in_force(web: requests.Session) -> None:
-    limits = Limits(metadata=5, data=6, page=7)
+    limits = Limits(metadata=5, data=6, page=7, changes=8, batch=9, batch_bytes=10)
     with serve_background(MemoryStore(), limits=limits) as url:
         document = web.get(f"{url}/.well-known/kvstore").json()
-        assert document["limits"] == {"key": 1024, "metadata": 5, "data": 6, "page": 7}
+        told = {"key": 1024, "metadata": 5, "data": 6, "page": 7}
+        assert document["limits"] == {**told, "changes": 8, "batch": 9, "batch_bytes": 10}
 
 
-@pytest.mark.parametrize(
-    ("missing", "left"),
-    [
-        ("atomic_set", ["conditional", "digest", "records"]),
-        ("conditional", ["value", "digest", "records"]),
-        ("digests", ["value", "conditional", "records"]),
-    ],
-)
-def test_only_what_the_store_can_do_is_announced(missing: str, left: list[str]) -> None:
-    info = {"atomic_set": True, "conditional": True, "digests": True}
-    assert capabilities(info) == ["value", "conditional", "digest", "records"]
+ABLE = {
+    "atomic_set": ["value", "uploads"],
+    "conditional": ["conditional"],
+    "digests": ["digest"],
+    "changes": ["changes"],
+    "transactions": ["batch"],
+}
+
+
+@pytest.mark.parametrize("missing", ABLE)
+def test_only_what_the_store_can_do_is_announced(missing: str) -> None:
+    info = dict.fromkeys(ABLE, True)
+    assert capabilities(info) == ALL
+    left = [name for name in ALL if name not in ABLE[missing]]
     assert capabilities({**info, missing: False}) == left
     assert capabilities({}) == ["records"]
+
+
+def test_a_store_that_can_only_be_read() -> None:
+    info = {**dict.fromkeys(ABLE, True), "readonly": True}
+    assert capabilities(info) == ["value", "conditional", "digest", "records", "changes"]
+
+
+class PlainStore(MemoryStore):
+    capabilities: ClassVar[dict[str, Any]] = {
+        **MemoryStore.capabilities,
+        "transactions": False,
+        "changes": False,
+        "atomic_set": False,
+    }
+
+
+def test_urls_of_what_is_not_announced_are_none(web: requests.Session) -> None:
+    with serve_background(PlainStore()) as url:
+        address = f"{url}/.well-known/kvstore"
+        document = web.get(address).json()
+        assert document["limits"].keys() == {"key", "metadata", "data", "page"}
+        service = Service.of_document(document, address)
+        assert (service.changes, service.batch, service.uploads) == ("", "", "")
+        for path in ("changes", "batch", "uploads", "uploads/x"):
+            for method in ("GET", "POST", "HEAD", "OPTIONS"):
+                assert web.request(method, f"{url}/{path}").status_code == 404
 
 
 class OpenStore(MemoryStore):

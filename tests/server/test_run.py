@@ -31,9 +31,11 @@ class Store(MemoryStore):
 def ready(url):
     print(url, flush=True)
 
+# Not what they are usually: a job that a script runs in the background ignores SIGINT.
+numbers = [signal.SIGINT, signal.SIGTERM]
+before = [signal.getsignal(number) for number in numbers]
 serve(Store(), {host!r}, 0, insecure={insecure}, hosts={hosts!r}, ready=ready)
-assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+assert [signal.getsignal(number) for number in numbers] == before
 print("ended", flush=True)
 """
 
