@@ -63,4 +63,4 @@ class AuthorizingStore(Store):
         return permissions
 
     def _permit(self, key: str, change: Change) -> str | None:
-        return self._write(self._check(key), change).revision
+        return self._write_own(self._check(key), change).revision

@@ -7,6 +7,7 @@
         ├── StoreTransactionEvent
         │   ├── StoreTransactionStartEvent
         │   └── StoreTransactionEndEvent
+        ├── StoreResynchronizedEvent
         ├── StoreKeyEvent
         │   └── StoreModificationEvent
         │       ├── StoreSetEvent
@@ -62,6 +63,19 @@ class StoreTransactionEndEvent(StoreTransactionEvent):
 
     #: ``done``: committed. ``failed``: an exception left the block, or the commit failed.
     state: Literal["done", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class StoreResynchronizedEvent(StoreEvent):
+    """Changes by others were missed, as the store has forgotten them: read again what matters.
+
+    From ``watch()``, which goes on behind :attr:`sequence`.
+    """
+
+    #: Number of the last change that was told.
+    since: int
+    #: Number of the newest change; those between are told no more.
+    sequence: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)

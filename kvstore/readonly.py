@@ -1,6 +1,7 @@
 """The contract, first part: what every store that can be read does. ``store`` has the rest.
 
-``lifecycle`` has how a store is connected, ``history`` what it remembers.
+``lifecycle`` has how a store is connected, ``history`` what it remembers, ``watching`` how it is
+followed.
 
 Public methods check their arguments, report progress and emit events here, once; a store
 implements the private primitives (marked *Primitive*) and cannot forget any of it. Methods marked
@@ -16,16 +17,16 @@ bytes, total -1 where unknown; what it raises ends the operation.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from os import PathLike
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from kvstore import files
 from kvstore.documents import Json, JsonObject, copy_json
 from kvstore.errors import InvalidRequestError, KeyNotFoundError
 from kvstore.events import Progress
-from kvstore.history import History, check_version
+from kvstore.history import check_version
 from kvstore.mapping import StoreMapping
 from kvstore.matches import Matches
 from kvstore.query import Query, check_select, run, trim
@@ -39,9 +40,12 @@ from kvstore.values import (
     check_range,
     copy_record,
 )
+from kvstore.watching import Watchable
+
+_T = TypeVar("_T")
 
 
-class ReadOnlyStore(History):
+class ReadOnlyStore(Watchable):
     """A store that can be read."""
 
     # -- one key ---------------------------------------------------------------------------
@@ -152,21 +156,24 @@ class ReadOnlyStore(History):
             return source.whole()
 
     # -- many keys -------------------------------------------------------------------------
+    # A store may work on several keys at a time, and so take keys ahead of what it yields.
 
     def multiget(self, keys: Iterable[str]) -> Iterator[Value]:
         """Yield ``get(key)`` for each key, in order; errors come when the key is reached."""
-        return (self.get(key) for key in _several(keys))
+        return self._each(self._get, self._checked(keys))
 
     def multiget_data(self, keys: Iterable[str]) -> Iterator[BinaryIO]:
         """Yield ``get_data(key)`` for each key, in order."""
-        return (self.get_data(key) for key in _several(keys))
+        return self._each(lambda key: self._open(key, None, None), self._checked(keys))
 
     def multiget_metadata(
         self, keys: Iterable[str], select: Iterable[str] | None = None
     ) -> Iterator[JsonObject]:
         """Yield ``get_metadata(key, select)`` for each key, in order."""
         names = check_select(select)
-        return (self.get_metadata(key, names) for key in _several(keys))
+        return self._each(
+            lambda key: copy_json(trim(self._metadata(key), names)), self._checked(keys)
+        )
 
     def query(
         self,
@@ -329,8 +336,14 @@ class ReadOnlyStore(History):
         """Shortcut. Return how many records ``_query`` yields."""
         return sum(1 for _ in self._query(query))
 
+    def _everything(self) -> Iterator[Record]:
+        return self._query(Query())
 
-def _several(keys: Iterable[str]) -> Iterable[str]:
-    if isinstance(keys, (str, bytes)):
-        raise InvalidRequestError(f"keys is an iterable of keys, not one: {keys!a:.100}.")
-    return keys
+    def _each(self, call: Callable[[str], _T], keys: Iterable[str]) -> Iterator[_T]:
+        """Shortcut. Yield ``call(key)`` for each key, in order, and errors in their place."""
+        return map(call, keys)
+
+    def _checked(self, keys: Iterable[str]) -> Iterator[str]:
+        if isinstance(keys, (str, bytes)):
+            raise InvalidRequestError(f"keys is an iterable of keys, not one: {keys!a:.100}.")
+        return map(self._check, keys)

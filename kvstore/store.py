@@ -5,30 +5,26 @@ What holds for all is in ``readonly``, permissions are in ``authorizing``.
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from kvstore.documents import JsonObject, check_metadata, copy_json
 from kvstore.errors import InvalidRequestError, StoreError
 from kvstore.events import (
     Progress,
     StoreDeleteEvent,
-    StoreModificationEvent,
     StoreSetEvent,
-    StoreTransactionEndEvent,
-    StoreTransactionStartEvent,
     StoreUpdateEvent,
 )
 from kvstore.history import check_version
 from kvstore.hub import EventHub
 from kvstore.readonly import ReadOnlyStore as ReadOnlyStore
 from kvstore.streams import Data, Source
+from kvstore.transactions import Transactional, Transactions
 from kvstore.values import (
     BUFFER_SIZE,
     ProgressCallback,
@@ -36,13 +32,13 @@ from kvstore.values import (
     Value,
     check_mimetype,
 )
-from kvstore.writes import Change, Condition, Written, schema_check
+from kvstore.writes import ALWAYS, Change, Condition, Written, schema_check
 
 IfMatch: TypeAlias = str | Value | Record | None
 IfNoneMatch: TypeAlias = Literal["*"] | None
 
 
-class Store(ReadOnlyStore):
+class Store(Transactional, ReadOnlyStore):
     """A store that can be written.
 
     Writes take ``if_match=`` (a revision, a Value that has it, or ``"*"``: the key must exist) and
@@ -66,18 +62,18 @@ class Store(ReadOnlyStore):
         super().__init__(events=events)
         self.metadata_schema = metadata_schema
         self._fits_schema = schema_check(metadata_schema)
-        self._transactions = _Transactions()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return all but what belongs to one process: the hub, and transactions under way."""
-        left_out = ("events", "_transactions", "_fits_schema")
+        left_out = ("events", "_transactions", "_fits_schema", "_watches")
         return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self.events = EventHub()
         self._fits_schema = schema_check(self.metadata_schema)
-        self._transactions = _Transactions()
+        self._transactions = Transactions()
+        self._watches = set()
 
     # -- one key ---------------------------------------------------------------------------
 
@@ -176,7 +172,8 @@ class Store(ReadOnlyStore):
         Events: StoreDeleteEvent with the last metadata.
         """
         key = self._check(key)
-        metadata = self._delete(key, Condition.of(if_match, None))
+        with self._own_change(key, is_delete=True):
+            metadata = self._delete(key, Condition.of(if_match, None))
         if self.events.has_listeners(StoreDeleteEvent):
             told = copy_json(metadata or {})
             self._notify(StoreDeleteEvent(source=self, key=key, metadata=told))
@@ -222,7 +219,9 @@ class Store(ReadOnlyStore):
                 condition=Condition.of(if_match, None),
                 check_metadata=self._fits_schema,
             )
-            written = self._restore(key, value.record, change)
+            with self._own_change(key) as own:
+                written = self._restore(key, value.record, change)
+                own.revision = written.revision
         self._announce(key, change, written)
         return written.revision
 
@@ -263,7 +262,9 @@ class Store(ReadOnlyStore):
 
     # -- many keys -------------------------------------------------------------------------
     # In one transaction each. Keys and values are taken pairwise; one more of either is an
-    # InvalidRequestError, which undoes the whole where info()["transactions"] is True.
+    # InvalidRequestError, which undoes the whole where info()["transactions"] is True. A store
+    # without transactions may work on several keys at a time: the first error is raised, and
+    # writes that were begun before are done. Progress is then told from other threads.
 
     def multiset(
         self,
@@ -272,70 +273,38 @@ class Store(ReadOnlyStore):
         buffer_size: int = BUFFER_SIZE,
     ) -> None:
         """``set`` each key to its value."""
-        with self.transaction("multiset"):
-            for key, value in _pairs(keys, values):
-                self.set(key, value, buffer_size)
+
+        def change(value: Any) -> Change:
+            data, own = _parted(value)
+            return self._data_change(data, buffer_size, check_metadata(own))
+
+        self._do_each("multiset", keys, values, change)
 
     def multiset_data(
         self, keys: Iterable[str], datas: Iterable[Data], buffer_size: int = BUFFER_SIZE
     ) -> None:
         """``set_data`` each key to its data."""
-        with self.transaction("multiset_data"):
-            for key, data in _pairs(keys, datas):
-                self.set_data(key, data, buffer_size)
+        self._do_each(
+            "multiset_data", keys, datas, lambda data: self._data_change(data, buffer_size, None)
+        )
 
     def multiset_metadata(self, keys: Iterable[str], metadatas: Iterable[JsonObject]) -> None:
         """``set_metadata`` each key to its metadata."""
-        with self.transaction("multiset_metadata"):
-            for key, metadata in _pairs(keys, metadatas):
-                self.set_metadata(key, metadata)
+
+        def change(metadata: JsonObject) -> Change:
+            checked = check_metadata(metadata)
+            return Change(metadata=checked, check_metadata=self._fits_schema)
+
+        self._do_each("multiset_metadata", keys, metadatas, change)
 
     def multiupdate_metadata(self, keys: Iterable[str], metadatas: Iterable[JsonObject]) -> None:
         """``update_metadata`` each key by its metadata."""
-        with self.transaction("multiupdate_metadata"):
-            for key, metadata in _pairs(keys, metadatas):
-                self.update_metadata(key, metadata)
 
-    @contextlib.contextmanager
-    def transaction(self, notes: str | None = None) -> Iterator[Self]:
-        """Group what this thread does until the end of the ``with`` block.
+        def change(metadata: JsonObject) -> Change:
+            checked = check_metadata(metadata)
+            return Change(metadata=checked, merge=True, check_metadata=self._fits_schema)
 
-        Re-entrant: only the outermost block counts. An exception that leaves it undoes everything
-        and is raised again. Events of changes wait for the commit, and are dropped by a rollback.
-        Where ``info()["transactions"]`` is False nothing is grouped: each change, and its event,
-        happens at once and stays.
-
-        Args:
-            notes: told to listeners.
-
-        Events: StoreTransactionStartEvent; StoreTransactionEndEvent with state ``done`` or
-        ``failed``, before those of the changes.
-        """
-        self._ready()
-        # That of the thread in which it begins: a generator may be closed in another one.
-        local = self._transactions.mine
-        if local.depth:
-            local.depth += 1
-            try:
-                yield self
-            finally:
-                local.depth -= 1
-            return
-        self._begin()
-        local.depth = 1
-        try:
-            self.events.emit(StoreTransactionStartEvent(source=self, notes=notes))
-            yield self
-            self._commit()
-        except BaseException:
-            local.reset()
-            self._rollback()
-            self.events.emit(StoreTransactionEndEvent(source=self, notes=notes, state="failed"))
-            raise
-        pending = local.reset()
-        self.events.emit(StoreTransactionEndEvent(source=self, notes=notes, state="done"))
-        for event in pending:
-            self.events.emit(event)
+        self._do_each("multiupdate_metadata", keys, metadatas, change)
 
     # -- what a store implements -----------------------------------------------------------
 
@@ -352,18 +321,16 @@ class Store(ReadOnlyStore):
     def _delete(self, key: str, condition: Condition) -> JsonObject | None:
         """Primitive. Remove the key and return its last metadata (None if it was not told)."""
 
+    def _write_each(
+        self, changes: Iterable[tuple[str, Change]]
+    ) -> Iterator[tuple[str, Change, Written]]:
+        """Shortcut. Do each change in its turn, and yield it with what came of it."""
+        for key, change in changes:
+            yield key, change, self._write_reported(key, change)
+
     def _restore(self, key: str, version: Record, change: Change) -> Written:
         """Shortcut. Do *change*, which sets a key back to *version*."""
         return self._write(key, change)
-
-    def _begin(self) -> None:
-        """Shortcut. Begin a transaction of this thread."""
-
-    def _commit(self) -> None:
-        """Shortcut. Make what the transaction did last; if it raises, ``_rollback`` follows."""
-
-    def _rollback(self) -> None:
-        """Shortcut. Undo what the transaction did."""
 
     def _set_data(
         self,
@@ -376,31 +343,65 @@ class Store(ReadOnlyStore):
         progress: ProgressCallback | None,
     ) -> str | None:
         key = self._check(key)
+        change = self._data_change(data, buffer_size, metadata, mimetype, condition)
+        return self._do(key, change, progress).revision
+
+    def _data_change(
+        self,
+        data: Data,
+        buffer_size: int,
+        metadata: JsonObject | None,
+        mimetype: str | None = None,
+        condition: Condition = ALWAYS,
+    ) -> Change:
         source = Source(data, buffer_size=buffer_size)
-        change = Change(
+        return Change(
             data=source,
             metadata=metadata,
             mimetype=check_mimetype(source.mimetype if mimetype is None else mimetype),
             condition=condition,
             check_metadata=self._fits_schema,
         )
-        return self._do(key, change, progress).revision
 
     def _change(self, key: str, **parts: Any) -> str | None:
         change = Change(check_metadata=self._fits_schema, **parts)
         return self._do(self._check(key), change).revision
 
+    def _do_each(
+        self,
+        name: str,
+        keys: Iterable[str],
+        values: Iterable[Any],
+        change_of: Callable[[Any], Change],
+    ) -> None:
+        with self.transaction(name):
+            changes = ((self._check(key), change_of(value)) for key, value in _pairs(keys, values))
+            for key, change, written in self._write_each(changes):
+                self._announce(key, change, written)
+
     def _do(self, key: str, change: Change, progress: ProgressCallback | None = None) -> Written:
-        source = change.data
-        if source is None:
-            written = self._write(key, change)
-        else:
-            total = -1 if source.size is None else source.size
-            with Progress(self.events, self, key, f"set {key}", total, progress) as bar:
-                source.report = bar.step if bar.active else None
-                written = self._write(key, change)
+        written = self._write_reported(key, change, progress)
         self._announce(key, change, written)
         return written
+
+    def _write_reported(
+        self, key: str, change: Change, progress: ProgressCallback | None = None
+    ) -> Written:
+        source = change.data
+        if source is None:
+            return self._write_own(key, change)
+        total = -1 if source.size is None else source.size
+        with Progress(self.events, self, key, f"set {key}", total, progress) as bar:
+            source.report = bar.step if bar.active else None
+            return self._write_own(key, change)
+
+    def _write_own(self, key: str, change: Change) -> Written:
+        if not self._watches:
+            return self._write(key, change)
+        with self._own_change(key) as own:
+            written = self._write(key, change)
+            own.revision = written.revision
+            return written
 
     def _announce(self, key: str, change: Change, written: Written) -> None:
         event = StoreUpdateEvent if written.existed else StoreSetEvent
@@ -419,32 +420,6 @@ class Store(ReadOnlyStore):
             return self._metadata(key)
         except StoreError:
             return change.metadata or {}
-
-    def _notify(self, event: StoreModificationEvent) -> None:
-        local = self._transactions.mine
-        if local.depth and self.capabilities["transactions"]:
-            local.pending.append(event)
-        else:
-            self.events.emit(event)
-
-
-class _Transactions(threading.local):
-    """What each thread has of transactions of one store."""
-
-    def __init__(self) -> None:
-        self.mine = _Transaction()
-
-
-class _Transaction:
-    """How deep a thread is in a transaction, and the events that wait for its end."""
-
-    def __init__(self) -> None:
-        self.depth = 0
-        self.pending: list[StoreModificationEvent] = []
-
-    def reset(self) -> list[StoreModificationEvent]:
-        pending, self.pending, self.depth = self.pending, [], 0
-        return pending
 
 
 def _parted(value: Any) -> tuple[Data, JsonObject]:

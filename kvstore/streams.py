@@ -41,6 +41,7 @@ class Source:
         "_bytes",
         "_opened",
         "buffer_size",
+        "independent",
         "mimetype",
         "replayable",
         "report",
@@ -53,6 +54,8 @@ class Source:
         self.size: int | None = None
         #: Whether the pieces can be had again, as a retry needs.
         self.replayable = True
+        #: Whether it may be read while other sources are: two files of one archive may not.
+        self.independent = False
         #: Media type, where the data came with one.
         self.mimetype: str | None = None
         #: Called with the bytes passed on so far, after each piece.
@@ -98,8 +101,10 @@ class Source:
             # A caller may go on writing into a bytearray: what is stored is what was given.
             self._bytes = data if type(data) is bytes else bytes(data)
             self.size = len(self._bytes)
+            self.independent = True
             return self._slices
         if isinstance(data, Value):
+            self.independent = True
             self.size, self.mimetype = data.size, data.mimetype
             if self.mimetype == DEFAULT_MIMETYPE:
                 self.mimetype = None
@@ -125,6 +130,7 @@ class Source:
         else:
             with path.open("rb") as stream:  # now, so that a wrong path fails before anything
                 self.size = _size_of(stream)
+            self.independent = True
         return lambda: self._read(lambda: path.open("rb"), close=True)
 
     def _adopt_file(self, stream: Any) -> Callable[[], Iterator[bytes]]:

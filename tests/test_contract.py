@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -38,6 +39,9 @@ class TestFileSystemStore(StoreContract):
     def make_store_with_schema(self, schema: dict[str, Any]) -> Store:
         return FileSystemStore(self.folder, metadata_schema=schema)
 
+    def make_second_store(self, store: Store) -> Store:
+        return pickle.loads(pickle.dumps(store))
+
 
 class TestSQLiteStore(StoreContract):
     @pytest.fixture(autouse=True)
@@ -53,6 +57,9 @@ class TestSQLiteStore(StoreContract):
 
     def make_store_with_versions(self, keep: int) -> Store:
         return SQLiteStore(self.folder, keep_versions=keep)
+
+    def make_second_store(self, store: Store) -> Store:
+        return pickle.loads(pickle.dumps(store))
 
 
 class ServedContract(StoreContract):
@@ -74,6 +81,9 @@ class ServedContract(StoreContract):
     def make_store_with_schema(self, schema: dict[str, Any]) -> Store:
         backing = MemoryStore(metadata_schema=schema)
         return kvstore.open(self.stack.enter_context(self.serve(backing)))
+
+    def make_second_store(self, store: Store) -> Store:
+        return kvstore.open(self.url)
 
     def serve(self, backing: Store) -> Any:
         return live_server(backing)

@@ -32,6 +32,7 @@ from kvstore.matches import Matches
 from kvstore.query import Query
 from kvstore.readonly import ReadOnlyStore
 from kvstore.store import Store
+from kvstore.transactions import Transactional
 from kvstore.values import BytesOpener, Record, Value
 from kvstore.writes import Change, Condition, Written, missing
 
@@ -75,7 +76,7 @@ SEED: dict[str, list[tuple[str, Any]]] = {
     "update_permissions": [("key", ...), ("permissions", ...)],
 }
 ADDED = {"count", "mapping", "record", "find", "write"}
-ADDED |= {"changes", "sequence", "versions", "restore"}
+ADDED |= {"changes", "watch", "sequence", "versions", "restore"}
 
 STORES = [
     kvstore.DynamicURLStore,
@@ -126,7 +127,7 @@ def test_the_constructor_of_the_seed() -> None:
     positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     assert [(p.name, ... if p.default is p.empty else p.default) for p in positional] == [
         ("base_url", ...),
-        ("query_url", ...),
+        ("query_url", None),
         ("url_format", "{base}/{key}/{part}"),
         ("url_format_no_part", "{base}/{key}"),
         ("parts", {"data": "data", "metadata": "metadata", "permissions": "auth"}),
@@ -254,7 +255,7 @@ def test_a_store_without_its_primitives_cannot_be_made(base: Any) -> None:
 
 def test_each_level_adds_to_the_one_before() -> None:
     assert AuthorizingStore.__bases__ == (Store,)
-    assert Store.__bases__ == (ReadOnlyStore,)
+    assert Store.__bases__ == (Transactional, ReadOnlyStore)
     assert not public(ReadOnlyStore) & {"set", "delete", "transaction", "get_permissions"}
     assert public(AuthorizingStore) - public(Store) == {
         *("user_tag", "get_permissions", "set_permissions", "update_permissions")
@@ -396,6 +397,7 @@ WITHOUT_KEY: dict[str, Callable[[Minimal], Any]] = {
     "find": lambda s: s.find(Query()),
     "sequence": lambda s: s.sequence(),
     "changes": lambda s: s.changes(),
+    "watch": lambda s: s.watch(),
     "transaction": lambda s: s.transaction().__enter__(),
 }
 

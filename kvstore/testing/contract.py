@@ -24,6 +24,7 @@ from kvstore.testing.contract_ranges import RangesContract
 from kvstore.testing.contract_transactions import TransactionsContract
 from kvstore.testing.contract_values import ValuesContract
 from kvstore.testing.contract_versions import VersionsContract
+from kvstore.testing.contract_watch import WatchContract
 from kvstore.testing.contract_writing import WritingContract
 from kvstore.testing.stateful import SETTINGS, store_machine
 
@@ -57,13 +58,14 @@ class StoreContract(
     TransactionsContract,
     ChangesContract,
     VersionsContract,
+    WatchContract,
     ConcurrencyContract,
     HistoryContract,
 ):
     """Everything that a store promises, as about 600 tests.
 
-    A subclass whose name begins with ``Test`` gives ``make_store``, and ``make_store_with_schema``
-    and ``make_store_with_versions`` if it can; a fixture may prepare what these need. What
-    ``info()`` says that a store cannot do is skipped, or tested to be refused. Tests look at
-    nothing but the public methods.
+    A subclass whose name begins with ``Test`` gives ``make_store``, and ``make_store_with_schema``,
+    ``make_store_with_versions`` and ``make_second_store`` if it can; a fixture may prepare what
+    these need. What ``info()`` says that a store cannot do is skipped, or tested to be refused.
+    Tests look at nothing but the public methods.
     """

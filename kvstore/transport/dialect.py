@@ -8,7 +8,10 @@ from typing import Any, BinaryIO
 
 from kvstore.documents import JsonObject
 from kvstore.errors import UnsupportedOperationError
+from kvstore.history import JournalEntry
+from kvstore.noticing import Halt
 from kvstore.query import Query
+from kvstore.transport.batching import Batch
 from kvstore.values import PUBLIC, Opener, Permissions, Record
 from kvstore.writes import Change, Condition, Written
 
@@ -68,6 +71,26 @@ class Dialect(ABC):
     def send_change(self, key: str, change: Change) -> Written:
         """Make *change* on the server."""
 
+    def sends_together(self, change: Change) -> bool:
+        """Tell whether such a change may go to :meth:`send_batch`."""
+        return False
+
+    def send_batch(self, batch: Batch) -> list[Written]:
+        """Make all changes of *batch* on the server, or none."""
+        raise self.unsupported("batch")
+
+    def sequence(self) -> int:
+        """Return the number of the newest change."""
+        raise self.unsupported("changes")
+
+    def changes(self, since: int, limit: int | None) -> Iterator[JournalEntry]:
+        """Return the changes after *since*; ChangesLostError comes at once."""
+        raise self.unsupported("changes")
+
+    def follow(self, since: int, halt: Halt) -> Iterator[JournalEntry]:
+        """Yield the changes after *since* as they are made, until the *halt*."""
+        raise self.unsupported("changes")
+
     @abstractmethod
     def delete_key(self, key: str, condition: Condition) -> None:
         """Delete *key* on the server."""
@@ -75,6 +98,14 @@ class Dialect(ABC):
     def permissions(self, key: str) -> Permissions:
         """Return the permissions of *key*."""
         raise self.unsupported("get_permissions", key)
+
+    def reserve(self, family: str) -> str:
+        """Return a new key of *family* that the server has made."""
+        raise self.unsupported("reserve")
+
+    def probe(self) -> None:
+        """Raise unless the server is what is expected, as far as it tells without a change."""
+        raise self.unsupported("probe")
 
     def unsupported(self, operation: str, key: str | None = None) -> UnsupportedOperationError:
         """Return the error for what this server has no means for."""

@@ -6,13 +6,21 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from kvstore.documents import JsonObject
-from kvstore.errors import InvalidPermissionsError, KeyNotFoundError, TransportError
-from kvstore.profiles import wire
+from kvstore.errors import (
+    InvalidPermissionsError,
+    KeyNotFoundError,
+    TransportError,
+    UnsupportedOperationError,
+)
+from kvstore.history import JournalEntry
+from kvstore.noticing import Halt
 from kvstore.query import Query
+from kvstore.transport.batching import Batch, fits_batch
+from kvstore.transport.changes import changes_since, follow_changes, newest_change
 from kvstore.transport.conversation import Conversation
 from kvstore.transport.dialect import Dialect
 from kvstore.transport.listing import count_records, find_plainly, find_records
-from kvstore.transport.reading import open_data, read_value
+from kvstore.transport.reading import open_data, read_record, read_value
 from kvstore.transport.writing import delete_key, send_change
 from kvstore.values import Opener, Permissions, Record, check_permissions
 from kvstore.writes import Change, Condition, Written
@@ -22,14 +30,19 @@ class NativeDialect(Dialect):
     """See the module."""
 
     def __init__(self, talk: Conversation) -> None:
-        self._talk = talk
+        self._conversation = talk
+
+    @property
+    def _talk(self) -> Conversation:
+        # Asked once by each operation: now its time begins.
+        return self._conversation.begun()
 
     @property
     def user_tag(self) -> str:
-        return self._talk.service.user_tag
+        return self._conversation.service.user_tag
 
     def info(self) -> dict[str, Any]:
-        service = self._talk.service
+        service = self._conversation.service
         can = service.capabilities
         told = {
             name: service.store[name]
@@ -41,6 +54,7 @@ class NativeDialect(Dialect):
             "atomic_set": "value" in can and service.store.get("atomic_set", True),
             "conditional": "conditional" in can,
             "digests": "digest" in can,
+            "changes": "changes" in can,
             "capabilities": sorted(can),
         }
 
@@ -48,14 +62,7 @@ class NativeDialect(Dialect):
         return read_value(self._talk, key)
 
     def record(self, key: str) -> Record:
-        talk = self._talk
-        if talk.has("records"):
-            # A listing has all the facts without the data, which may be large.
-            for record in find_records(talk, Query(prefix=key, limit=1)):
-                if record.key == key:
-                    return record
-        answer = talk.ask("HEAD", key, "data")
-        return wire.record_of_headers(key, answer.headers, talk.document(key, "metadata"))
+        return read_record(self._talk, key)
 
     def metadata(self, key: str) -> JsonObject:
         return self._talk.document(key, "metadata")
@@ -71,9 +78,10 @@ class NativeDialect(Dialect):
         return True
 
     def find(self, query: Query, *, keys_only: bool) -> Iterator[Record]:
-        if self._talk.has("records"):
-            return find_records(self._talk, query)
-        return find_plainly(self._talk, query, keys_only=keys_only)
+        talk = self._talk
+        if talk.has("records"):
+            return find_records(talk, query)
+        return find_plainly(talk, query, keys_only=keys_only)
 
     def count(self, query: Query) -> int:
         if self._talk.has("records"):
@@ -82,6 +90,24 @@ class NativeDialect(Dialect):
 
     def send_change(self, key: str, change: Change) -> Written:
         return send_change(self._talk, key, change)
+
+    def sends_together(self, change: Change) -> bool:
+        return self._conversation.has("batch") and fits_batch(change)
+
+    def send_batch(self, batch: Batch) -> list[Written]:
+        return batch.send(self._talk)
+
+    def sequence(self) -> int:
+        self._require("changes")
+        return newest_change(self._talk)
+
+    def changes(self, since: int, limit: int | None) -> Iterator[JournalEntry]:
+        self._require("changes")
+        return changes_since(self._talk, since, limit)
+
+    def follow(self, since: int, halt: Halt) -> Iterator[JournalEntry]:
+        self._require("changes")
+        return follow_changes(self._talk, since, halt)
 
     def delete_key(self, key: str, condition: Condition) -> None:
         delete_key(self._talk, key, condition)
@@ -93,3 +119,7 @@ class NativeDialect(Dialect):
         except InvalidPermissionsError as error:
             message = f"The server sent no permissions: {error.message}"
             raise TransportError(message, key=key) from error
+
+    def _require(self, capability: str) -> None:
+        if not self._conversation.has(capability):
+            raise UnsupportedOperationError(f"This server does not announce {capability!r}.")
