@@ -26,6 +26,8 @@ def open_store(url: str, credentials: Any = None, **options: Any) -> Authorizing
                                 describes (``/.well-known/kvstore`` of that host)
     ==========================  ===============================================================
 
+    With ``profile=`` an ``http`` URL is the base URL of a server that the profile describes.
+
     Args:
         credentials: as for the ``connect`` of the store's class.
         options: keyword arguments of the store's class.
@@ -37,7 +39,12 @@ def open_store(url: str, credentials: Any = None, **options: Any) -> Authorizing
     if not isinstance(url, str):
         raise InvalidRequestError(f"A store URL is a str, not {url!r:.100}.")
     scheme = url.partition(":")[0].lower()
+    if scheme in ("http", "https") and options.get("profile") is not None:
+        described = DynamicURLStore(url, **options)
+        described.connect(credentials)
+        return described
     if scheme in ("http", "https"):
+        options.pop("profile", None)
         return DynamicURLStore.discover(url, credentials, **options)
     store: AuthorizingStore
     if url == "memory:":

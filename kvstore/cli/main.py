@@ -23,6 +23,7 @@ from kvstore.cli.failures import (
 from kvstore.cli.folders import export, import_command
 from kvstore.cli.history import log, versions
 from kvstore.cli.output import Output, complain, output_options
+from kvstore.cli.profiles import profile_command
 from kvstore.cli.reading import get, info, ls, query
 from kvstore.cli.serve import serve
 from kvstore.cli.verifying import verify
@@ -109,7 +110,7 @@ def cli(ctx: click.Context) -> None:
 
 COMMANDS: tuple[click.Command, ...] = (
     *(ls, get, set_command, rm, meta, query, perms, info),
-    *(cp, import_command, export, log, versions, verify, serve, demo),
+    *(cp, import_command, export, log, versions, verify, serve, demo, profile_command),
 )
 for command in COMMANDS:
     cli.add_command(command)

@@ -120,7 +120,7 @@ def problem_of(error: Exception) -> tuple[int, dict[str, object]]:
         "status": code,
     }
     if code < 500 or code == HTTPStatus.NOT_IMPLEMENTED:
-        document["detail"] = _visible(error.message)
+        document["detail"] = visible(error.message)
     if error.key is not None:
         document["key"] = error.key.encode(errors="backslashreplace").decode()
     extras = _attributes(error).items()
@@ -154,7 +154,7 @@ def error_of(
     if problem is None or not _agrees(problem, status, document):
         problem = _BY_ERROR[_class_of(status)]
     text = _text(document, "detail") or _text(document, "title") or _phrase(status)
-    message = f"{_visible(text).removesuffix('.')} ({context}: HTTP {status})."
+    message = f"{visible(text).removesuffix('.')} ({context}: HTTP {status})."
     arguments: dict[str, object] = {}
     if issubclass(problem.error, InvalidMetadataError):
         arguments["pointer"] = _pointer(document)
@@ -199,7 +199,7 @@ def _phrase(status: int) -> str:
         return "That is no status of HTTP"
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """At most 500 characters, and nothing that moves the cursor, breaks a line or hides."""
     shown = "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode()

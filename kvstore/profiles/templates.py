@@ -5,6 +5,7 @@ The law is ``template.match(template.expand(base=b, **values), base=b) == values
 
 from __future__ import annotations
 
+import functools
 import re
 import string
 from collections.abc import Callable, Iterator
@@ -32,7 +33,8 @@ class _Quoting:
 
 
 # What RFC 3986 allows in a path, and in a query less what separates its parameters (& = + ;).
-_IN_PATH = _Quoting("/~!$&'()*+,;=:@", re.compile(r"[A-Za-z0-9._~/!$&'()*+,;=:@-]*").fullmatch)
+_PATH_SAFE = "/~!$&'()*+,;=:@"
+_IN_PATH = _Quoting(_PATH_SAFE, re.compile(r"[A-Za-z0-9._~/!$&'()*+,;=:@-]*").fullmatch)
 _IN_QUERY = _Quoting("/~!$'()*,:@", re.compile(r"[A-Za-z0-9._~/!$'()*,:@-]*").fullmatch)
 
 
@@ -48,6 +50,7 @@ class Template:
     Args:
         text: the template. ``{base}`` is optional and comes first, ``{key}`` is required.
         extra: names of further slots that ``text`` may use.
+        safe: what stays as it is in a path, where a server wants more to be escaped.
 
     Raises:
         InvalidRequestError: for a slot that is unknown, positional, repeated, formatted, an
@@ -57,6 +60,7 @@ class Template:
 
     text: str
     extra: tuple[str, ...] = ()
+    safe: str | None = field(default=None, repr=False)
     #: Names of the slots that are used, in their order.
     slots: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _pieces: tuple[tuple[str, str | None], ...] = field(init=False, repr=False, compare=False)
@@ -73,6 +77,7 @@ class Template:
         slots = tuple(slot for _, slot in pieces if slot is not None)
         _check_slots(self.text, slots)
         _check_segments(self.text)
+        _quoting_of(self.safe)
         between = [
             literal
             for (_, before), (literal, after) in pairwise(pieces)
@@ -84,8 +89,8 @@ class Template:
         object.__setattr__(self, "_pieces", pieces)
         object.__setattr__(self, "_is_ambiguous", not all(map(_DIVIDER.search, between)))
 
-    def __reduce__(self) -> tuple[type[Template], tuple[str, tuple[str, ...]]]:
-        return Template, (self.text, self.extra)
+    def __reduce__(self) -> tuple[type[Template], tuple[str, tuple[str, ...], str | None]]:
+        return Template, (self.text, self.extra, self.safe)
 
     def expand(self, *, base: str = "", key: str, **values: str) -> str:
         """The URL for ``key``; ``values`` fill the other slots, and those not used are ignored.
@@ -147,7 +152,7 @@ class Template:
         for literal, slot, in_query in self._placed(base):
             done.append(literal)
             if slot == "key":
-                prefix, quoting = "".join(done), _IN_QUERY if in_query else _IN_PATH
+                prefix, quoting = "".join(done), _IN_QUERY if in_query else _quoting_of(self.safe)
                 done.clear()
             elif slot is not None:
                 done.append(self._quoted_value(slot, values.get(slot), in_query))
@@ -197,6 +202,16 @@ class Template:
                 f"URL template {self.text!r:.100} cannot tell where one value ends and the next "
                 f"begins in {expected!r:.100}."
             )
+
+
+@functools.cache
+def _quoting_of(safe: str | None) -> _Quoting:
+    """How a key is written in a path where only *safe* stays as it is."""
+    if safe is None:
+        return _IN_PATH
+    if not set(safe) <= set(_PATH_SAFE):
+        raise InvalidRequestError(f"A path can keep {_PATH_SAFE!r} as it is, not {safe!r:.100}.")
+    return _Quoting(safe, re.compile(f"[A-Za-z0-9._~{re.escape(safe)}-]*").fullmatch)
 
 
 def _bad(text: object, problem: str) -> InvalidRequestError:

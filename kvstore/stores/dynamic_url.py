@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from types import MappingProxyType
-from typing import Any, BinaryIO, ClassVar, Self
-
-import requests
-from requests.auth import AuthBase
+from os import PathLike
+from typing import Any, BinaryIO, ClassVar, Self, TypeVar
 
 from kvstore.authorizing import AuthorizingStore
 from kvstore.documents import JsonObject, parse_object
@@ -18,25 +16,36 @@ from kvstore.errors import (
     NotConnectedError,
     TransportError,
 )
-from kvstore.events import StoreDeleteEvent
+from kvstore.events import Progress, StoreDeleteEvent
+from kvstore.history import JournalEntry
 from kvstore.hub import EventHub
+from kvstore.noticing import Halt, OwnChange
+from kvstore.parallel import Crew, in_order
 from kvstore.profiles import wire
-from kvstore.profiles.service import BASIC, PARTS, URL_FORMAT, URL_FORMAT_NO_PART, Service
+from kvstore.profiles.loading import load_profile
+from kvstore.profiles.profile import Profile
+from kvstore.profiles.service import PARTS, URL_FORMAT, URL_FORMAT_NO_PART, Service
 from kvstore.query import Query
-from kvstore.transport.addresses import origin_of, root_of, shown_url, without_userinfo
+from kvstore.transport.addresses import origin_of, root_of, shown_url
 from kvstore.transport.bodies import MAX_DOCUMENT
 from kvstore.transport.conversation import Conversation
+from kvstore.transport.credentials import parsed_credentials
 from kvstore.transport.dialect import Dialect
 from kvstore.transport.exchange import Exchange, Request
+from kvstore.transport.mapped.dialect import MappedDialect
+from kvstore.transport.mapped.layout import Layout, policy_for, service_at
 from kvstore.transport.native import NativeDialect
 from kvstore.transport.policy import DEFAULT_POLICY, Policy
 from kvstore.transport.sender import Sender
+from kvstore.transport.together import write_each
 from kvstore.values import Permissions, Record, Value
 from kvstore.writes import Change, Condition, Written, missing
 
 # A service document that is not there *now* must not pass for one that is not there: for as long as
 # the store is connected, writes would be in two steps and digests not checked.
 _ANY_STATUS = frozenset(range(200, 600)) - {429, 502, 503, 504}
+
+_T = TypeVar("_T")
 
 
 class DynamicURLStore(AuthorizingStore):
@@ -57,6 +66,8 @@ class DynamicURLStore(AuthorizingStore):
     Args:
         base_url: what ``{base}`` stands for. User and password in it become the credentials.
         query_url: where queries go.
+        profile: how to talk to a server of another protocol: the name of a bundled profile, the
+            path of a JSON file, a dict, or a `Profile`. It says then what the templates do.
         url_format: URL of a part of a key, with ``{base}``, ``{key}`` and ``{part}``.
         url_format_no_part: URL of a key as a whole, to delete it.
         parts: what ``{part}`` is for ``data``, ``metadata`` and ``permissions``.
@@ -77,37 +88,30 @@ class DynamicURLStore(AuthorizingStore):
     def __init__(
         self,
         base_url: str,
-        query_url: str,
+        query_url: str | None = None,
         url_format: str = URL_FORMAT,
         url_format_no_part: str = URL_FORMAT_NO_PART,
         parts: Mapping[str, str] = PARTS,
         *,
+        profile: str | PathLike[str] | JsonObject | Profile | None = None,
         policy: Policy = DEFAULT_POLICY,
         verify_digests: bool = True,
         events: EventHub | None = None,
         metadata_schema: JsonObject | None = None,
     ) -> None:
         super().__init__(events=events, metadata_schema=metadata_schema)
-        base, auth = without_userinfo(base_url)
-        query, query_auth = without_userinfo(query_url)
-        if query_auth is not None and query_auth != auth:
-            raise InvalidRequestError("User and password stand in the base URL, not the query URL.")
-        self._url_auth = auth
-        self._basic = replace(
-            BASIC,
-            base=base.rstrip("/"),
-            query=query,
-            url_format=url_format,
-            url_format_no_part=url_format_no_part,
-            parts=MappingProxyType({**PARTS, **parts}),
-        )
-        self._basic.check()
-        self._policy = policy
+        told = None if profile is None else load_profile(profile)
+        layout = Layout(url_format, url_format_no_part, parts)
+        self._basic, self._url_auth = service_at(base_url, query_url, told, layout)
+        # A profile of our own protocol has said all that it knows.
+        self._profile = None if told is None or told.dialect == "kvstore" else told
+        self._policy = policy_for(told, policy)
         self._verify_digests = verify_digests
         self._user_tag: str | None = None
         self._is_secret = False
         self._sender: Sender | None = None
         self._talk: Dialect | None = None
+        self._crew = Crew(self._policy.workers, self._policy.quick)
 
     @classmethod
     def discover(cls, url: str, credentials: Any = None, **options: Any) -> Self:
@@ -163,7 +167,8 @@ class DynamicURLStore(AuthorizingStore):
             credentials: None, or ``(user_tag, session)``: the user's permission tag (None: what
                 the server says) and a ``requests.Session`` with whatever authentication,
                 certificates and proxies it takes; or ``(user_tag, auth)`` with a ``requests``
-                authentication object such as :class:`kvstore.transport.sender.BearerAuth`.
+                authentication object such as :class:`kvstore.transport.sender.BearerAuth`, or the
+                secret itself where the profile names the header for it.
         """
         super().connect(credentials)
 
@@ -171,6 +176,20 @@ class DynamicURLStore(AuthorizingStore):
         """Return the tag given to ``connect``, else what the server says, else ``public``."""
         self._ready()
         return self._user_tag if self._user_tag is not None else self._server().user_tag
+
+    def reserve(self, family: str) -> str:
+        """Have a server that assigns the keys make a new one, without data, and return it.
+
+        Raises:
+            UnsupportedOperationError: on this server, clients choose the keys.
+        """
+        self._ready()
+        return self._server().reserve(family)
+
+    def probe(self) -> None:
+        """Ask the server whether it is what the profile describes; a StoreError if it is not."""
+        self._ready()
+        self._server().probe()
 
     def info(self) -> dict[str, Any]:
         """As for every store, with what this server announces; ``url`` and ``capabilities``."""
@@ -188,12 +207,13 @@ class DynamicURLStore(AuthorizingStore):
         return {
             "urls": (
                 basic.base,
-                basic.query,
+                basic.query or None,
                 basic.url_format,
                 basic.url_format_no_part,
                 dict(basic.parts),
             ),
             "options": {
+                "profile": self._profile,
                 "policy": self._policy,
                 "verify_digests": self._verify_digests,
                 "metadata_schema": self.metadata_schema,
@@ -210,7 +230,7 @@ class DynamicURLStore(AuthorizingStore):
     # -- primitives ------------------------------------------------------------------------
 
     def _connect(self, credentials: Any) -> None:
-        tag, session, auth = _parsed_credentials(credentials)
+        tag, session, auth = parsed_credentials(credentials, self._profile)
         if session is None and auth is None:
             auth = self._url_auth
         sender = Sender(session, self._basic.base, self._policy, auth=auth)
@@ -220,6 +240,7 @@ class DynamicURLStore(AuthorizingStore):
 
     def _disconnect(self) -> None:
         sender, self._sender, self._talk = self._sender, None, None
+        self._crew.close()
         if sender is not None:
             sender.close()
 
@@ -264,6 +285,36 @@ class DynamicURLStore(AuthorizingStore):
             change.new_metadata(before)
         return server.send_change(key, change)
 
+    def _each(self, call: Callable[[str], _T], keys: Iterable[str]) -> Iterator[_T]:
+        return in_order(self._crew, call, keys, drop=_given_up)
+
+    def _write_each(
+        self, changes: Iterable[tuple[str, Change]]
+    ) -> Iterator[tuple[str, Change, Written]]:
+        server = self._server()
+        return write_each(server, self._crew, changes, self._write_reported, self._reported)
+
+    @contextlib.contextmanager
+    def _reported(self, key: str, change: Change) -> Iterator[OwnChange]:
+        source = change.data
+        size = source.size if source is not None else None
+        total = -1 if size is None else size
+        with contextlib.ExitStack() as stack:
+            if source is not None:
+                bar = Progress(self.events, self, key, f"set {key}", total)
+                stack.enter_context(bar)
+                source.report = bar.step if bar.active else None
+            yield stack.enter_context(self._own_change(key))
+
+    def _sequence(self) -> int:
+        return self._server().sequence()
+
+    def _changes(self, since: int, limit: int | None) -> Iterator[JournalEntry]:
+        return self._server().changes(since, limit)
+
+    def _follow(self, since: int, interval: float, halt: Halt) -> Iterator[JournalEntry]:
+        return self._server().follow(since, halt)
+
     def _delete(self, key: str, condition: Condition) -> JsonObject | None:
         server = self._server()
         metadata = None
@@ -279,6 +330,14 @@ class DynamicURLStore(AuthorizingStore):
 
     def _server(self) -> Dialect:
         talk = self._talk
+        if talk is None and self._profile is not None:
+            talk = self._talk = MappedDialect.on(
+                self._connection(),
+                self._policy,
+                self._profile,
+                self._basic.base,
+                verify_digests=self._verify_digests,
+            )
         if talk is None:
             sender = self._connection()
             basic = self._basic
@@ -286,12 +345,7 @@ class DynamicURLStore(AuthorizingStore):
             service = self._described(url, sender)
             # Another service may live at this origin: only one that names our URLs is ours.
             if service is not None and service.layout == basic.layout:
-                basic = replace(
-                    basic,
-                    capabilities=service.capabilities,
-                    store=service.store,
-                    user_tag=service.user_tag,
-                )
+                basic = replace(service, query=basic.query)
             talk = self._conversation(basic, sender)
             if self._sender is sender:  # else it was connected anew meanwhile
                 self._talk = talk
@@ -313,7 +367,8 @@ class DynamicURLStore(AuthorizingStore):
             if answer.status != 200:
                 answer.finish()
                 return None
-            return Service.of_document(parse_object(answer.read(MAX_DOCUMENT)), url)
+            service = Service.of_document(parse_object(answer.read(MAX_DOCUMENT)), url)
+            return service.without(lambda there: origin_of(there) != origin_of(url))
         except InvalidRequestError:
             return None
         except TransportError as error:
@@ -328,23 +383,15 @@ class DynamicURLStore(AuthorizingStore):
         return self._sender
 
 
+def _given_up(result: object) -> None:
+    """Close what was read ahead and is not wanted any more."""
+    close = getattr(result, "close", None)
+    if close is not None:
+        close()
+
+
 def _metadata_before(server: Dialect, key: str) -> JsonObject | None:
     try:
         return server.metadata(key)
     except KeyNotFoundError:
         return None
-
-
-def _parsed_credentials(
-    credentials: Any,
-) -> tuple[str | None, requests.Session | None, AuthBase | None]:
-    match credentials:
-        case None:
-            return None, None, None
-        case (None | str() as tag, None | requests.Session() as session):
-            return tag, session, None
-        case (None | str() as tag, AuthBase() as auth):
-            return tag, None, auth
-    # Not shown: it may well hold a secret.
-    message = "The credentials are None or (user_tag, requests.Session or requests auth object)."
-    raise InvalidRequestError(message)

@@ -1,0 +1,167 @@
+"""Parts of the data of a key, from servers that know ranges and from those that do not."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+from kvstore.errors import ConflictError, RangeError, StoreError, TransportError
+from kvstore.profiles.ranges import format_range, parse_content_range, parse_unsatisfied
+from kvstore.streams import CheckedReader, buffered
+from kvstore.transport.bodies import Answer, BodyStream
+from kvstore.transport.mapped.decoding import GunzipStream, coding_of
+from kvstore.transport.mapped.metadata import size_of
+from kvstore.transport.mapped.replies import Reply
+from kvstore.transport.mapped.spooling import Spool
+from kvstore.transport.mapped.talk import Talk
+from kvstore.values import resolve_range
+
+_PIECE = 1 << 18
+
+
+def open_range(talk: Talk, key: str, start: int, end: int | None, revision: str | None) -> BinaryIO:
+    """Return a stream over the bytes from *start* to before *end* of the data.
+
+    Where the server ignores ranges it sends everything, and the rest is dropped here.
+
+    Raises:
+        KeyNotFoundError, RangeError; ConflictError: the key is not at *revision* any more.
+    """
+    operation = talk.operation("get", key)
+    asks = operation.ranges and start != end  # HTTP has no empty range
+    headers = {"Range": format_range(start, end)} if asks else {}
+    reply = talk.ask("get", key, headers=headers, judged=False)
+    answer = reply.answer
+    if asks and answer.status == 416:
+        return _no_range(talk, reply, key, start)
+    if asks and answer.status == 206:
+        told = reply.told()
+        check_revision(reply, told, revision)
+        count = _part(answer, start, end)
+        stream = CheckedReader(BodyStream(answer), size=count, digest=None, key=key)
+        return buffered(stream)
+    talk.judge(reply)
+    told = reply.told()
+    check_revision(reply, told, revision)
+    return _cut_out(reply, told, key, start, end)
+
+
+def _part(answer: Answer, start: int, end: int | None) -> int:
+    """Return how many bytes of data a 206 has, which are those asked for."""
+    if coding_of(answer) is not None:
+        raise answer.refused("has a range of encoded bytes")
+    try:
+        first, last, size = parse_content_range(answer.headers.get("Content-Range", ""))
+    except TransportError:
+        answer.close()
+        raise
+    wanted = size if end is None else end if size is None else min(end, size)
+    if first != start or last != wanted:
+        # With an end left open and no size told, nobody could tell that it is the end.
+        raise answer.refused(f"has the bytes {first} to {last}, not {start} to {wanted}")
+    if answer.length not in (None, last - first):
+        raise answer.refused(f"has {answer.length} bytes, not {last - first}")
+    return last - first
+
+
+def _no_range(talk: Talk, reply: Reply, key: str, start: int) -> BinaryIO:
+    size = parse_unsatisfied(reply.answer.headers.get("Content-Range", ""))
+    reply.answer.finish()
+    if size is None:
+        size = size_of(talk, key)
+    if size > start:
+        raise reply.answer.refused(f"denies a range from {start} within {size} bytes")
+    if size < start:
+        message = f"The range begins at {start}, behind the data of {size} bytes."
+        raise RangeError(message, key=key, size=size)
+    return io.BytesIO()
+
+
+def _cut_out(
+    reply: Reply, told: Mapping[str, Any], key: str, start: int, end: int | None
+) -> BinaryIO:
+    """The server sends everything: read up to the start, stop at the end."""
+    if reply.is_empty:
+        reply.answer.finish()
+        resolve_range(start, end, 0, key=key)
+        return io.BytesIO()
+    stream, size = decoded(reply, told, key)
+    try:
+        if size is None:
+            with stream:
+                return Spool.of(stream, key)(start, end)
+        first, last = resolve_range(start, end, size, key=key)
+        _skip(stream, first, reply.answer)
+    except StoreError:
+        stream.close()
+        raise
+    if first == last:
+        stream.close()
+        return io.BytesIO()
+    count = last - first
+    return buffered(CheckedReader(_Limited(stream, count), size=count, digest=None, key=key))
+
+
+def _skip(stream: io.RawIOBase, left: int, answer: Answer) -> None:
+    piece = bytearray(_PIECE)
+    while left:
+        with memoryview(piece)[: min(left, _PIECE)] as view:
+            count = stream.readinto(view) or 0
+        if not count:
+            raise answer.broken("it ended before the range began")
+        left -= count
+
+
+class _Limited(io.RawIOBase):
+    """The next bytes of a stream; closing this closes it."""
+
+    def __init__(self, stream: io.RawIOBase, left: int) -> None:
+        self._stream = stream
+        self._left = left
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with memoryview(buffer)[: self._left] as view:
+            count = self._stream.readinto(view) or 0 if len(view) else 0
+        self._left -= count
+        return count
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+
+def decoded(reply: Reply, told: Mapping[str, Any], key: str) -> tuple[io.RawIOBase, int | None]:
+    """Return the data as they are stored, and their size if it is known.
+
+    Raises:
+        TransportError: the answer contradicts itself, or nothing bounds what it is decoded to.
+    """
+    answer, size = reply.answer, told.get("size")
+    if coding_of(answer) is None:
+        if None not in (size, answer.length) and size != answer.length:
+            raise answer.refused(f"has {answer.length} bytes, not {size} as announced")
+        return BodyStream(answer), answer.length if size is None else size
+    if size is None:
+        # Nothing else would bound what a few bytes may be decoded to.
+        raise answer.refused("is encoded, and does not tell the size of the data")
+    return GunzipStream(BodyStream(answer), key=key), size
+
+
+def check_revision(reply: Reply, told: Mapping[str, Any], revision: str | None) -> None:
+    """Check that a reply is of *revision*, as far as it tells.
+
+    Raises:
+        ConflictError: it is of another one.
+    """
+    version = told.get("version")
+    if revision is None or version is None or str(version) == revision:
+        return
+    reply.answer.close()
+    key = reply.key
+    message = f"The key {key!a} is at revision {version} now, not {revision!a:.100}."
+    raise ConflictError(message, key=key)
