@@ -15,6 +15,7 @@ from benchmarks import (
     bench_http,
     bench_index,
     bench_library,
+    bench_many,
     bench_memory,
     bench_stores,
 )
@@ -87,6 +88,10 @@ def _index(*, quick: bool) -> None:
     _print(bench_index.tables(bench_index.QUICK if quick else bench_index.Scale()))
 
 
+def _many(*, quick: bool) -> None:
+    _print(bench_many.tables(bench_many.QUICK if quick else bench_many.Scale()))
+
+
 def _events(*, quick: bool) -> None:
     if quick:
         bench_events.ROUNDS, bench_events.SPAN = 3, 0.02
@@ -108,6 +113,7 @@ def _print(tables: Iterable[Table]) -> None:
 
 _RUNS = {
     "http": _http,
+    "many": _many,
     "stores": _stores,
     "library": _library,
     "index": _index,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -28,12 +28,15 @@ from kvstore.errors import (
     TransportError,
     UnsupportedOperationError,
 )
+from kvstore.parallel import Crew, in_order
 from kvstore.store import ReadOnlyStore
 from kvstore.values import Permissions, ProgressCallback, Value
 from kvstore.where import json_equal
 
 #: Bytes that one transaction takes at most, as it keeps others from writing.
 _BATCH_BYTES = 64 << 20
+#: Keys that are copied at a time, where one takes longer than a few milliseconds.
+_WORKERS = 8
 
 _Error = TypeVar("_Error", bound=Exception)
 
@@ -104,19 +107,48 @@ class Copy:
 
     def named(self, keys: Iterable[str]) -> Iterator[JsonObject]:
         """Copy these keys, all of which must be there."""
-        return self._all(map(self._read, keys))
+        return self._all(keys, self._read)
 
     def found(self, keys: Iterable[str]) -> Iterator[JsonObject]:
         """Copy the keys that a query finds, but for those deleted since it found them."""
 
-        def read() -> Iterator[Value | JsonObject]:
-            for key in keys:
-                with contextlib.suppress(KeyNotFoundError):
-                    yield self._read(key)
+        def read(key: str) -> Value | JsonObject | None:
+            try:
+                return self._read(key)
+            except KeyNotFoundError:
+                return None
 
-        return self._all(read())
+        return self._all(keys, read)
 
-    def _all(self, items: Iterable[Value | JsonObject]) -> Iterator[JsonObject]:
+    def _all(
+        self, keys: Iterable[str], read: Callable[[str], Value | JsonObject | None]
+    ) -> Iterator[JsonObject]:
+        if self._rules.batch > 1:
+            items = (item for item in map(read, keys) if item is not None)
+            return self._in_transactions(items)
+        return self._several_at_a_time(keys, read)
+
+    def _several_at_a_time(
+        self, keys: Iterable[str], read: Callable[[str], Value | JsonObject | None]
+    ) -> Iterator[JsonObject]:
+        def copy(key: str) -> JsonObject | None:
+            item = read(key)
+            if not isinstance(item, Value):
+                return item
+            with closing(item):
+                return self._write(item)
+
+        crew = Crew(_WORKERS)
+        try:
+            for outcome in in_order(crew, copy, keys):
+                if outcome is not None:
+                    self._transfers.advance()
+                    self._done += 1
+                    yield outcome
+        finally:
+            crew.close()
+
+    def _in_transactions(self, items: Iterable[Value | JsonObject]) -> Iterator[JsonObject]:
         for batch in _batches(items, self._rules.batch):
             values = [item for item in batch if isinstance(item, Value)]
             # One write is atomic by itself, and keeps nobody out while its data is read.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -19,9 +20,10 @@ SLOW = 0.5
 
 
 class Transfers:
-    """Shows one transfer after another, in a terminal only, and only where it is worth it.
+    """Shows transfers as they go on, in a terminal only, and only where it is worth it.
 
-    A context manager; leaving it, in whatever way, ends the bars.
+    A context manager; leaving it, in whatever way, ends the bars. Several transfers may go on in
+    threads: the one that moved last is shown.
 
     Args:
         count: how many keys there will be, where there are several.
@@ -35,21 +37,24 @@ class Transfers:
         self._bars: Bars | None = None
         self._began = time.monotonic()
         self._done = 0
+        self._lock = threading.Lock()
 
     def of(self, label: str) -> Callable[[int, int], None]:
         """Return the ``progress=`` function of a transfer that begins now."""
 
         def progress(done: int, total: int) -> None:
-            if self._is_worth_it(total):
-                self._shown().move(escaped(label), done, total)
+            with self._lock:
+                if self._enabled and self._is_worth_it(total):
+                    self._shown().move(escaped(label), done, total)
 
         return progress if self._enabled else lambda done, total: None
 
     def advance(self) -> None:
         """Count one key as done."""
-        self._done += 1
-        if self._enabled and self._count is not None and self._is_worth_it(0):
-            self._shown().count(self._done, self._count)
+        with self._lock:
+            self._done += 1
+            if self._enabled and self._count is not None and self._is_worth_it(0):
+                self._shown().count(self._done, self._count)
 
     def __enter__(self) -> Self:
         return self
@@ -60,8 +65,10 @@ class Transfers:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._bars is not None:
-            self._bars.stop()
+        with self._lock:
+            self._enabled = False  # a thread may still be told to end
+            if self._bars is not None:
+                self._bars.stop()
 
     def _is_worth_it(self, total: int) -> bool:
         if self._stay or self._bars is not None or total >= LARGE:
