@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from importlib import metadata
 
 from benchmarks import (
+    bench_curl,
     bench_events,
     bench_http,
     bench_index,
@@ -88,6 +89,13 @@ def _index(*, quick: bool) -> None:
     _print(bench_index.tables(bench_index.QUICK if quick else bench_index.Scale()))
 
 
+def _curl(*, quick: bool) -> None:
+    if not bench_curl.is_possible():
+        print("curl is not installed.")
+        return
+    _print(bench_curl.tables(bench_curl.QUICK if quick else bench_curl.Scale()))
+
+
 def _many(*, quick: bool) -> None:
     _print(bench_many.tables(bench_many.QUICK if quick else bench_many.Scale()))
 
@@ -113,6 +121,7 @@ def _print(tables: Iterable[Table]) -> None:
 
 _RUNS = {
     "http": _http,
+    "curl": _curl,
     "many": _many,
     "stores": _stores,
     "library": _library,

@@ -31,6 +31,8 @@ def relay(url: str, seconds: float) -> Iterator[str]:
         # asyncio shows the end of a task that serves a connection as a failure of its callback.
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(_carry(reader, there, seconds), _carry(answers, writer, seconds))
+        there.close()
+        writer.close()
 
     server = run(asyncio.start_server(serve, "127.0.0.1", 0))
     try:
@@ -58,16 +60,18 @@ async def _carry(
             pieces.put_nowait((loop.time() + seconds, piece))
 
     reading = asyncio.create_task(read())
-    with contextlib.suppress(OSError):
-        while True:
-            due, piece = await pieces.get()
-            await asyncio.sleep(max(0.0, due - loop.time()))
-            if not piece:
-                break
-            writer.write(piece)
-            await writer.drain()
-    await reading
-    writer.close()
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                due, piece = await pieces.get()
+                await asyncio.sleep(max(0.0, due - loop.time()))
+                if not piece:
+                    break
+                writer.write(piece)
+                await writer.drain()
+    finally:
+        reading.cancel()
+        writer.close()
 
 
 async def _end(server: asyncio.Server) -> None:
@@ -77,3 +81,4 @@ async def _end(server: asyncio.Server) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0)  # the sockets are closed by the loop itself

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, Self, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 from kvstore.errors import IntegrityError, InvalidRequestError, UnsupportedOperationError
+from kvstore.hashing import ParallelHash
 from kvstore.values import BUFFER_SIZE, DEFAULT_MIMETYPE, Value, check_buffer_size
 
 #: What may be given as data. A file-like object is read from where it stands, and not closed.
 Data: TypeAlias = (
     bytes | bytearray | memoryview | os.PathLike[str] | BinaryIO | Iterable[bytes] | Value
 )
-
-
-#: Bytes after which a thread is begun to hash more.
-_WORTH_A_THREAD = 4 << 20
 
 
 class Source:
@@ -241,7 +236,7 @@ class CheckedReader(io.RawIOBase):
         self._left = size
         self._size = size
         self._digest = digest
-        self._hash = hashlib.sha256() if digest is not None else None
+        self._hash = ParallelHash() if digest is not None else None
         self._key = key
         self._excess = False
 
@@ -258,7 +253,7 @@ class CheckedReader(io.RawIOBase):
             count = self._stream.readinto(view) or 0
             ended = count == 0 and len(view) > 0
             if self._hash is not None:
-                self._hash.update(view[:count])
+                self._hash.update_copied(view[:count])
         if self._left is not None:
             if ended:
                 short = f"ended {self._left} bytes before its {self._size}"
@@ -291,6 +286,8 @@ class CheckedReader(io.RawIOBase):
         """Close this and what it reads from."""
         if not self.closed:
             self._stream.close()
+            if self._hash is not None:
+                self._hash.close()
         super().close()
 
     def _check(self) -> None:
@@ -301,7 +298,7 @@ class CheckedReader(io.RawIOBase):
             raise IntegrityError(message, key=self._key)
         if self._hash is None:
             return
-        actual = f"sha256:{self._hash.hexdigest()}"
+        actual = f"sha256:{self._hash.digest().hex()}"
         if actual != self._digest:
             message = f"The data of {self._key!a} has {actual}, not {self._digest} as recorded."
             raise IntegrityError(message, key=self._key)
@@ -343,54 +340,3 @@ class LimitedReader(io.RawIOBase):
 def buffered(raw: io.RawIOBase) -> BinaryIO:
     """Return *raw* as a stream with ``read`` of exact sizes and fast lines."""
     return io.BufferedReader(raw, 1 << 16)
-
-
-class ParallelHash:
-    """SHA-256 of data that come in pieces, worked out beside what else is done with these.
-
-    Large pieces are hashed by a thread while the next one is fetched and this one is written, as
-    all three let other threads run. Use it in a ``with`` statement, which ends the thread.
-    """
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-        self._size = 0
-        self._helper: ThreadPoolExecutor | None = None
-        self._running: Future[None] | None = None
-
-    def update(self, piece: bytes) -> None:
-        """Take in the next piece, which must not be changed any more."""
-        self._size += len(piece)
-        if self._size < _WORTH_A_THREAD or len(piece) < BUFFER_SIZE // 4:
-            self._wait()
-            self._hash.update(piece)
-            return
-        if self._helper is None:
-            self._helper = ThreadPoolExecutor(1, thread_name_prefix="kvstore-hash")
-        self._wait()
-        try:
-            self._running = self._helper.submit(self._hash.update, piece)
-        except RuntimeError:  # Python is ending, and begins nothing any more
-            self._hash.update(piece)
-
-    def digest(self) -> bytes:
-        """Return the digest of all."""
-        self._wait()
-        return self._hash.digest()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._helper is not None:
-            self._helper.shutdown()
-
-    def _wait(self) -> None:
-        running, self._running = self._running, None
-        if running is not None:
-            running.result()
-
-
-def sha256(data: bytes) -> str:
-    """Return the digest of *data* as records spell it."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -102,7 +102,8 @@ class Watch:
             except Exception as error:  # noqa: BLE001 - kept for who asks, and logged
                 if not self._halt.is_set():
                     self.failure = error
-                    _log.exception("%r is not watched any more", self._store)
+                    # As text: a record that is kept would keep the connection of the error.
+                    _log.error("%r is not watched any more: %s", self._store, str(error))
                 return
             self._halt.wait(pause)
 

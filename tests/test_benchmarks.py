@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from benchmarks import (
+    bench_curl,
     bench_events,
     bench_http,
     bench_index,
@@ -249,3 +250,21 @@ def test_a_server_that_does_not_start_is_an_error(tmp_path):
 def filled(table: Table) -> bool:
     """Whether each but the peer's rows has a ratio."""
     return all(row[1] == table.head[4][2:] or row[4] for row in table.body)
+
+
+@pytest.mark.slow
+def test_calls_about_many_keys_are_measured(capsys):
+    assert main(["many", "--quick"]) == 0
+    shown = capsys.readouterr().out
+    assert "20 keys of 1 KiB, 10 ms each way" in shown
+    for name in ("one by one", "multiset", "multiget"):
+        assert name in shown
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not bench_curl.is_possible(), reason="there is no curl")
+def test_transfers_are_measured_against_curl(capsys):
+    assert main(["curl", "--quick"]) == 0
+    shown = capsys.readouterr().out
+    for name in ("curl", "kvstore", "kvstore, SHA-256"):
+        assert f"down  {name}" in shown

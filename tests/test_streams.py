@@ -25,14 +25,8 @@ from kvstore.errors import (
     StoreError,
     UnsupportedOperationError,
 )
-from kvstore.streams import (
-    CheckedReader,
-    LimitedReader,
-    ParallelHash,
-    Source,
-    buffered,
-    sha256,
-)
+from kvstore.hashing import ParallelHash, sha256
+from kvstore.streams import CheckedReader, LimitedReader, Source, buffered
 from kvstore.values import BytesOpener, Record, Value
 
 patient = settings(deadline=None)

@@ -16,8 +16,8 @@ from kvstore.cli.progress import Transfers
 from kvstore.cli.spelling import Column, escaped, plain, show_size
 from kvstore.cli.tables import as_table
 from kvstore.documents import JsonObject
+from kvstore.hashing import sha256
 from kvstore.opening import open_store
-from kvstore.streams import sha256
 
 _WIDTH = 100
 _INDENT = 4

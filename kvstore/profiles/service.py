@@ -37,6 +37,8 @@ class Service:
     #: What the server's own store says of itself, as ``info()`` does.
     store: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     user_tag: str = PUBLIC
+    #: What the server announces as its limits, by name; those that are none are left out.
+    limits: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     #: URLs of the extensions of these names; empty where they are not announced.
     changes: str = ""
     batch: str = ""
@@ -101,6 +103,9 @@ class Service:
             capabilities=frozenset(document["capabilities"]),
             store=MappingProxyType(dict(document.get("store", {}))),
             user_tag=document.get("user", {}).get("tag", PUBLIC),
+            limits=MappingProxyType(
+                {name: most for name, most in document.get("limits", {}).items() if most}
+            ),
             **extra,
         )
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from kvstore.disk import create_locked, flush, remove, write_file
 from kvstore.files import write_all
+from kvstore.hashing import ParallelHash
 from kvstore.stores._folder import Folder, Place, parents
 from kvstore.stores._sidecar import Sidecar, dump
-from kvstore.streams import ParallelHash
 
 _TRIES = 100
 

@@ -42,8 +42,8 @@ from kvstore.disk import (
 )
 from kvstore.errors import StorageError, UnavailableError
 from kvstore.filenames import SIDECAR_SUFFIX, Form, encode
+from kvstore.hashing import sha256
 from kvstore.stores._sidecar import Sidecar, parse
-from kvstore.streams import sha256
 from kvstore.values import Record
 
 #: Data of up to so many bytes is read together with its sidecar.

@@ -167,7 +167,7 @@ class DynamicURLStore(AuthorizingStore):
             credentials: None, or ``(user_tag, session)``: the user's permission tag (None: what
                 the server says) and a ``requests.Session`` with whatever authentication,
                 certificates and proxies it takes; or ``(user_tag, auth)`` with a ``requests``
-                authentication object such as :class:`kvstore.transport.sender.BearerAuth`, or the
+                authentication object such as :class:`kvstore.BearerAuth`, or the
                 secret itself where the profile names the header for it.
         """
         super().connect(credentials)

@@ -15,10 +15,10 @@ from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
 from kvstore.documents import JsonObject
+from kvstore.hashing import sha256
 from kvstore.history import KEEP_CHANGES, Action, JournalEntry, check_kept, check_since
 from kvstore.hub import EventHub
 from kvstore.local import LocalStore
-from kvstore.streams import sha256
 from kvstore.values import DEFAULT_MIMETYPE, BytesOpener, Record, Value
 from kvstore.writes import Change, Condition, Written, missing, missing_version
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
 from kvstore.documents import JsonObject, dump_json, parse_object
 from kvstore.errors import InvalidRequestError, TransportError
+from kvstore.hashing import sha256
 from kvstore.profiles import wire
-from kvstore.streams import sha256
 from kvstore.transport.bodies import Answer
 from kvstore.transport.conversation import Conversation
 from kvstore.transport.exchange import Request
@@ -19,9 +20,11 @@ from kvstore.writes import Change, Written
 #: Bytes of data of a change that travels with others. They grow by a third on their way, and are
 #: held in memory here and there.
 SMALL = 1 << 16
-#: What one request has at most, well below what servers allow unless they are told otherwise.
+#: What one request has at most, where the server does not announce less.
 _MOST = 500
 _MOST_BYTES = 4 << 20
+#: Bytes of the longest operation: metadata may have 1 MiB.
+_LARGEST = 3 << 19
 _PIECE = 1 << 16
 
 
@@ -35,9 +38,15 @@ class Batch:
     """Changes that are gathered, and then sent by one request.
 
     It is sent again after a failure only if that is as once: no condition, nothing that is merged.
+
+    Args:
+        limits: what the server announces.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Mapping[str, int]) -> None:
+        self._most = min(_MOST, limits.get("batch", _MOST))
+        # One that is as large as it can be is added before the batch is known to be full.
+        self._most_bytes = min(_MOST_BYTES, limits.get("batch_bytes", _MOST_BYTES) - _LARGEST)
         self.changes: list[tuple[str, Change]] = []
         self._lines: list[bytes] = []
         self._size = 0
@@ -46,7 +55,7 @@ class Batch:
     @property
     def is_full(self) -> bool:
         """Whether the next change belongs to another one."""
-        return len(self._lines) >= _MOST or self._size >= _MOST_BYTES
+        return len(self._lines) >= self._most or self._size >= self._most_bytes
 
     def add(self, key: str, change: Change) -> None:
         """Take in a change; its data is read now."""

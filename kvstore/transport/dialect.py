@@ -75,6 +75,10 @@ class Dialect(ABC):
         """Tell whether such a change may go to :meth:`send_batch`."""
         return False
 
+    def begin_batch(self) -> Batch:
+        """Return an empty batch for :meth:`send_batch`."""
+        raise self.unsupported("batch")
+
     def send_batch(self, batch: Batch) -> list[Written]:
         """Make all changes of *batch* on the server, or none."""
         raise self.unsupported("batch")

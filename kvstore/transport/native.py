@@ -94,6 +94,9 @@ class NativeDialect(Dialect):
     def sends_together(self, change: Change) -> bool:
         return self._conversation.has("batch") and fits_batch(change)
 
+    def begin_batch(self) -> Batch:
+        return Batch(self._talk.service.limits)
+
     def send_batch(self, batch: Batch) -> list[Written]:
         return batch.send(self._talk)
 

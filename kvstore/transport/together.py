@@ -9,7 +9,6 @@ from typing import TypeAlias
 
 from kvstore.noticing import OwnChange
 from kvstore.parallel import Crew, in_order
-from kvstore.transport.batching import Batch
 from kvstore.transport.dialect import Dialect
 from kvstore.writes import Change, Written
 
@@ -54,7 +53,7 @@ def _together(
         if len(ahead) == 1:
             yield done(ahead[0])
             return
-        batch = Batch()
+        batch = server.begin_batch()
         with ExitStack() as stack:
             owns = []
             for pair in chain(ahead, run):

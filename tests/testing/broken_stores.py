@@ -14,8 +14,9 @@ from typing import Any, BinaryIO, ClassVar
 from kvstore import BytesOpener, Change, MemoryStore, Record, Value, Written, missing
 from kvstore.documents import JsonObject
 from kvstore.errors import UnsupportedOperationError
+from kvstore.hashing import sha256
 from kvstore.query import Query
-from kvstore.streams import Source, sha256
+from kvstore.streams import Source
 from kvstore.values import Permissions
 from kvstore.writes import ALWAYS, Condition
 

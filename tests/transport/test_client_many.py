@@ -103,6 +103,15 @@ def test_a_request_takes_so_many(asked: Asked) -> None:
     assert asked.requests == ["POST /batch", "POST /batch", "PUT /keys/1000/metadata"]
 
 
+def test_a_request_takes_no_more_than_the_server_announces() -> None:
+    profile = {"base": "/keys", "query": "/query", "batch": "/batch"}
+    limits = {"batch": 2, "batch_bytes": 10_000_000, "other": None}
+    service = announced("batch", profile=profile, limits=limits)
+    with WireServer([done] * 3, service=service) as server, client(server) as store:
+        store.multiset_metadata(list("abcdef"), [{}] * 6)
+    assert [seen.body.count(b"\n") for seen in server.seen] == [2, 2, 2]
+
+
 def test_what_is_wrong_with_one_is_told_before_any_is_sent(asked: Asked) -> None:
     with pytest.raises(InvalidMetadataError):
         asked.store.multiset_metadata(["a", "b"], [{}, {"a": float("nan")}])

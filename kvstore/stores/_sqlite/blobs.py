@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from kvstore.disk import create_locked, flush, flush_folder, is_locked, open_file, remove
 from kvstore.errors import NotConnectedError
 from kvstore.files import write_all
+from kvstore.hashing import ParallelHash
 from kvstore.stores._sqlite.failures import Translated
-from kvstore.streams import ParallelHash, Source
+from kvstore.streams import Source
 
 #: Data of up to so many bytes is in the index.
 INLINE = 1 << 16
