@@ -8,6 +8,10 @@
 """
 
 from kvstore.authorizing import AuthorizingStore as AuthorizingStore
+from kvstore.compose import AuthorizedStore as AuthorizedStore
+from kvstore.compose import JoinedStore as JoinedStore
+from kvstore.compose import MountedStore as MountedStore
+from kvstore.compose import ReadOnly as ReadOnly
 from kvstore.errors import AuthenticationError as AuthenticationError
 from kvstore.errors import AuthorizationError as AuthorizationError
 from kvstore.errors import ChangesLostError as ChangesLostError
@@ -37,6 +41,7 @@ from kvstore.events import StoreProgressEndEvent as StoreProgressEndEvent
 from kvstore.events import StoreProgressEvent as StoreProgressEvent
 from kvstore.events import StoreProgressStartEvent as StoreProgressStartEvent
 from kvstore.events import StoreProgressStepEvent as StoreProgressStepEvent
+from kvstore.events import StoreResynchronizedEvent as StoreResynchronizedEvent
 from kvstore.events import StoreSetEvent as StoreSetEvent
 from kvstore.events import StoreTransactionEndEvent as StoreTransactionEndEvent
 from kvstore.events import StoreTransactionEvent as StoreTransactionEvent
@@ -50,6 +55,7 @@ from kvstore.hub import Event as Event
 from kvstore.hub import EventHub as EventHub
 from kvstore.keys import check_key as check_key
 from kvstore.opening import open_store as open
+from kvstore.profiles.profile import Profile as Profile
 from kvstore.query import Query as Query
 from kvstore.store import ReadOnlyStore as ReadOnlyStore
 from kvstore.store import Store as Store
@@ -59,12 +65,15 @@ from kvstore.stores.memory import MemoryStore as MemoryStore
 from kvstore.stores.sqlite import SQLiteStore as SQLiteStore
 from kvstore.streams import Data as Data
 from kvstore.streams import Source as Source
+from kvstore.transport.policy import Policy as Policy
+from kvstore.transport.sender import BearerAuth as BearerAuth
 from kvstore.values import PUBLIC as PUBLIC
 from kvstore.values import BytesOpener as BytesOpener
 from kvstore.values import Permissions as Permissions
 from kvstore.values import Record as Record
 from kvstore.values import Value as Value
 from kvstore.version import __version__ as __version__
+from kvstore.watching import Watch as Watch
 from kvstore.writes import Change as Change
 from kvstore.writes import Condition as Condition
 from kvstore.writes import Written as Written
@@ -74,7 +83,9 @@ __all__ = [
     "PUBLIC",
     "AuthenticationError",
     "AuthorizationError",
+    "AuthorizedStore",
     "AuthorizingStore",
+    "BearerAuth",
     "BytesOpener",
     "Change",
     "ChangesLostError",
@@ -93,14 +104,19 @@ __all__ = [
     "InvalidMetadataError",
     "InvalidPermissionsError",
     "InvalidRequestError",
+    "JoinedStore",
     "JournalEntry",
     "KeyNotFoundError",
     "MemoryStore",
+    "MountedStore",
     "NotConnectedError",
     "Permissions",
+    "Policy",
+    "Profile",
     "Progress",
     "Query",
     "RangeError",
+    "ReadOnly",
     "ReadOnlyStore",
     "Record",
     "SQLiteStore",
@@ -117,6 +133,7 @@ __all__ = [
     "StoreProgressEvent",
     "StoreProgressStartEvent",
     "StoreProgressStepEvent",
+    "StoreResynchronizedEvent",
     "StoreSetEvent",
     "StoreTransactionEndEvent",
     "StoreTransactionEvent",
@@ -127,6 +144,7 @@ __all__ = [
     "UnavailableError",
     "UnsupportedOperationError",
     "Value",
+    "Watch",
     "Written",
     "__version__",
     "check_key",
