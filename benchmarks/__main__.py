@@ -13,6 +13,7 @@ from importlib import metadata
 from benchmarks import (
     bench_curl,
     bench_events,
+    bench_faults,
     bench_http,
     bench_index,
     bench_library,
@@ -33,6 +34,10 @@ LIBRARIES = (
     "encore",
     "blinker",
     "diskcache",
+    "httpx",
+    "obstore",
+    "fsspec",
+    "aiohttp",
 )
 
 
@@ -107,6 +112,12 @@ def _events(*, quick: bool) -> None:
     bench_events.main()
 
 
+def _faults(*, quick: bool) -> None:
+    if lacking := bench_faults.missing():
+        print(f"Not installed, so without a row: {', '.join(lacking)}.")
+    _print(bench_faults.tables(bench_faults.QUICK if quick else bench_faults.Scale()))
+
+
 def _memory(*, quick: bool) -> None:
     if not bench_memory.is_possible():
         print("Needs Linux and its /proc/<pid>/clear_refs.")
@@ -128,6 +139,7 @@ _RUNS = {
     "index": _index,
     "events": _events,
     "memory": _memory,
+    "faults": _faults,
 }
 
 if __name__ == "__main__":

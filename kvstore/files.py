@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 # The kernel applies the umask; Python could read it only by changing it for all threads.
@@ -29,20 +29,36 @@ def write_atomically(
         OSError: the folder is missing, full or not to be written.
     """
     target = Path(path)
-    mode = _mode_of(target)
+    mode = mode_of(target)
     if mode is not None and not stat.S_ISREG(mode):
         # Root could rename over /dev/null; a folder is refused by open().
         with target.open("wb", buffering=0) as stream:
             _write_pieces(stream.fileno(), pieces, report)
         return
-    part = target.parent / f".{secrets.token_hex(8)}.part"
-    allowed = 0o666 if mode is None else stat.S_IMODE(mode)
-    descriptor = os.open(part, _CREATE, allowed & 0o777)
-    try:
+    with replacing(target, mode) as part:
+        descriptor = os.open(part, os.O_WRONLY | getattr(os, "O_BINARY", 0))
         try:
             _write_pieces(descriptor, pieces, report)
         finally:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacing(target: Path, mode: int | None = None) -> Iterator[Path]:
+    """Give the path of an empty hidden file that becomes *target* at the end of a ``with`` block.
+
+    When anything fails it is removed, and *target* is as it was. *mode* is that of the file that is
+    replaced, if there is one.
+
+    Raises:
+        OSError: the folder is missing or not to be written.
+    """
+    part = target.parent / f".{secrets.token_hex(8)}.part"
+    allowed = 0o666 if mode is None else stat.S_IMODE(mode)
+    # Its owner can write it, whatever the mode of the one that it replaces.
+    os.close(os.open(part, _CREATE, (allowed | stat.S_IWUSR) & 0o777))
+    try:
+        yield part
         if mode is not None:
             part.chmod(allowed)
         part.replace(target)
@@ -50,6 +66,14 @@ def write_atomically(
         with contextlib.suppress(OSError):
             part.unlink()
         raise
+
+
+def mode_of(target: Path) -> int | None:
+    """Return type and mode of a file, None if there is none."""
+    try:
+        return target.stat().st_mode
+    except OSError:
+        return None
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -68,10 +92,3 @@ def _write_pieces(
         done += len(piece)
         if report is not None:
             report(done)
-
-
-def _mode_of(target: Path) -> int | None:
-    try:
-        return target.stat().st_mode
-    except OSError:
-        return None

@@ -124,10 +124,7 @@ class ReadOnlyStore(Watchable):
 
         Events: StoreProgressStart, Step and End.
         """
-        value = self.get(key)
-        bar = Progress(self.events, self, key, f"get {key}", value.size, progress)
-        with closing(value), bar:
-            files.write_atomically(path, Source(value, buffer_size=buffer_size), report=bar.step)
+        self._to_file(self._check(key), path, check_buffer_size(buffer_size), progress)
 
     def to_bytes(
         self,
@@ -322,6 +319,19 @@ class ReadOnlyStore(Watchable):
         except KeyNotFoundError:
             return False
         return True
+
+    def _to_file(
+        self,
+        key: str,
+        path: str | PathLike[str],
+        buffer_size: int,
+        progress: ProgressCallback | None,
+    ) -> None:
+        """Shortcut. Write the data to a file, and report that."""
+        value = self._get(key)
+        bar = Progress(self.events, self, key, f"get {key}", value.size, progress)
+        with closing(value), bar:
+            files.write_atomically(path, Source(value, buffer_size=buffer_size), report=bar.step)
 
     def _query(self, query: Query) -> Iterator[Record]:
         """Shortcut. Yield what *query* finds, in its order, as :func:`kvstore.query.run` does."""

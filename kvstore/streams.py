@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import os
 import stat
@@ -38,6 +39,7 @@ class Source:
         "buffer_size",
         "independent",
         "mimetype",
+        "path",
         "replayable",
         "report",
         "size",
@@ -51,6 +53,8 @@ class Source:
         self.replayable = True
         #: Whether it may be read while other sources are: two files of one archive may not.
         self.independent = False
+        #: The file, where one was given by its name.
+        self.path: Path | None = None
         #: Media type, where the data came with one.
         self.mimetype: str | None = None
         #: Called with the bytes passed on so far, after each piece.
@@ -91,6 +95,18 @@ class Source:
         """The data, where it was given as bytes."""
         return self._bytes
 
+    def behind(self, start: int) -> Source:
+        """Return the same data without the first *start* bytes; it reports these as passed on."""
+        if not start:
+            return self
+        twin = copy.copy(self)
+        twin.size = None if self.size is None else self.size - start
+        twin._bytes = None
+        twin._begin = lambda: _without(start, self._begin())
+        report = self.report
+        twin.report = None if report is None else lambda done: report(start + done)
+        return twin
+
     def _adopt(self, data: Any) -> Callable[[], Iterator[bytes]]:
         if isinstance(data, (bytes, bytearray, memoryview)):
             # A caller may go on writing into a bytearray: what is stored is what was given.
@@ -126,6 +142,7 @@ class Source:
             with path.open("rb") as stream:  # now, so that a wrong path fails before anything
                 self.size = _size_of(stream)
             self.independent = True
+            self.path = path
         return lambda: self._read(lambda: path.open("rb"), close=True)
 
     def _adopt_file(self, stream: Any) -> Callable[[], Iterator[bytes]]:
@@ -197,6 +214,13 @@ class Source:
             yield piece
             done += len(piece)
             report(done)
+
+
+def _without(left: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        if len(piece) > left:
+            yield piece[left:] if left else piece
+        left = max(0, left - len(piece))
 
 
 def _size_of(stream: BinaryIO) -> int | None:

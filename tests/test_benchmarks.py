@@ -10,6 +10,7 @@ import pytest
 from benchmarks import (
     bench_curl,
     bench_events,
+    bench_faults,
     bench_http,
     bench_index,
     bench_library,
@@ -205,6 +206,82 @@ def test_memory_says_when_it_cannot(monkeypatch, capsys):
     monkeypatch.setattr(bench_memory, "is_possible", lambda: False)
     assert main(["memory"]) == 0
     assert "Needs Linux" in capsys.readouterr().out
+
+
+# Nothing here is about time: what a client makes of these faults is the same on a busy machine.
+@pytest.mark.parametrize(
+    ("name", "fault", "outcome"),
+    [
+        ("kvstore", "none", "ok n=1"),
+        ("kvstore", "first cut", "ok n=2"),
+        ("kvstore", "every cut", "ok n=8"),
+        ("kvstore", "RST in body", "ok n=2"),
+        ("kvstore", "RST, no reply", "ok n=2"),
+        ("kvstore", "503 503 200", "ok n=3"),
+        ("kvstore", "PUT 503 503", "ok n=3"),
+        ("requests", "none", "ok n=1"),
+        ("requests", "first cut", "error n=1"),
+        ("requests", "RST, no reply", "error n=1"),
+        ("requests", "PUT 503 503", "error n=1"),
+        ("requests, Retry(4)", "every cut", "error n=1"),
+        ("requests, Retry(4)", "RST in body", "error n=1"),
+        ("requests, Retry(4)", "RST, no reply", "ok n=2"),
+        ("requests, Retry(4)", "PUT 503 503", "ok n=3"),
+    ],
+)
+def test_faults(name, fault, outcome):
+    client = bench_faults.CLIENTS[name]
+    found = bench_faults.outcome(client, bench_faults.FAULTS[fault], os.urandom(MIB), 60)
+    assert f"{found.verdict} n={found.requests}" == outcome
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_wrong_bytes_do_not_pass(method):
+    client = bench_faults.Client(lambda *_: b"other", lambda *_: None)
+    fault = bench_faults.Fault((bench_faults.Reply.WHOLE,), method)
+    assert bench_faults.outcome(client, fault, b"data", 60).verdict == "WRONG"
+
+
+def test_seconds_are_told_where_there_was_one():
+    assert str(bench_faults.Outcome("ok", 2, 0.96)) == "ok n=2"
+    assert str(bench_faults.Outcome("error", 1, 5.04)) == "error n=1, 5.0 s"
+
+
+def test_faults_without_the_peers(monkeypatch, capsys):
+    monkeypatch.setattr(bench_faults, "find_spec", lambda name: None)
+    monkeypatch.setattr(bench_faults, "QUICK", bench_faults.Scale(size=64, faults=("none",)))
+    assert main(["faults", "--quick"]) == 0
+    said = capsys.readouterr().out
+    assert "without a row: httpx, obstore, fsspec." in said
+    assert [line.split("  ")[0] for line in said.splitlines()[-3:]] == [
+        "kvstore",
+        "requests",
+        "requests, Retry(4)",
+    ]
+
+
+UNHARMED = """
+from benchmarks.bench_faults import CLIENTS, Fault, Reply, outcome
+for name, client in CLIENTS.items():
+    for method in ("GET", "PUT"):
+        if client.is_installed():
+            done = outcome(client, Fault((Reply.WHOLE,), method), bytes(range(256)) * 64, 60)
+            print(name, method, done.verdict, done.requests, sep="|")
+"""
+
+
+# In a process of its own, as some of them start threads that never end.
+@pytest.mark.slow
+def test_without_a_fault_every_client_succeeds():
+    command = [sys.executable, "-c", UNHARMED]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=100)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines() == [
+        f"{name}|{method}|ok|1"
+        for name, client in bench_faults.CLIENTS.items()
+        if client.is_installed()
+        for method in ("GET", "PUT")
+    ]
 
 
 def test_the_machine_is_told():

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from os import PathLike
-from typing import Any, BinaryIO, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 from kvstore.authorizing import AuthorizingStore
 from kvstore.documents import JsonObject, parse_object
 from kvstore.errors import (
     InvalidRequestError,
-    KeyNotFoundError,
     NotConnectedError,
     TransportError,
 )
-from kvstore.events import Progress, StoreDeleteEvent
-from kvstore.history import JournalEntry
 from kvstore.hub import EventHub
-from kvstore.noticing import Halt, OwnChange
-from kvstore.parallel import Crew, in_order
 from kvstore.profiles import wire
 from kvstore.profiles.loading import load_profile
 from kvstore.profiles.profile import Profile
 from kvstore.profiles.service import PARTS, URL_FORMAT, URL_FORMAT_NO_PART, Service
-from kvstore.query import Query
+from kvstore.stores._remote import RemoteStore
 from kvstore.transport.addresses import origin_of, root_of, shown_url
 from kvstore.transport.bodies import MAX_DOCUMENT
 from kvstore.transport.conversation import Conversation
@@ -36,19 +30,15 @@ from kvstore.transport.mapped.dialect import MappedDialect
 from kvstore.transport.mapped.layout import Layout, policy_for, service_at
 from kvstore.transport.native import NativeDialect
 from kvstore.transport.policy import DEFAULT_POLICY, Policy
+from kvstore.transport.remembered import Remembered
 from kvstore.transport.sender import Sender
-from kvstore.transport.together import write_each
-from kvstore.values import Permissions, Record, Value
-from kvstore.writes import Change, Condition, Written, missing
 
 # A service document that is not there *now* must not pass for one that is not there: for as long as
 # the store is connected, writes would be in two steps and digests not checked.
 _ANY_STATUS = frozenset(range(200, 600)) - {429, 502, 503, 504}
 
-_T = TypeVar("_T")
 
-
-class DynamicURLStore(AuthorizingStore):
+class DynamicURLStore(RemoteStore):
     """A store on a web server that has URLs for the parts of each key.
 
     The server answers GET, PUT and POST at these URLs and a query URL, as the protocol page of the
@@ -73,6 +63,8 @@ class DynamicURLStore(AuthorizingStore):
         parts: what ``{part}`` is for ``data``, ``metadata`` and ``permissions``.
         policy: time-outs and attempts.
         verify_digests: False reads data without checking it, a little faster.
+        resume_folder: where large uploads of files that are under way are remembered, so that a new
+            process goes on with them; None: only this one does.
         events, metadata_schema: as for every store. Where a server holds the metadata, a schema
             given here is checked here, for an update against what is there just before.
 
@@ -96,22 +88,26 @@ class DynamicURLStore(AuthorizingStore):
         profile: str | PathLike[str] | JsonObject | Profile | None = None,
         policy: Policy = DEFAULT_POLICY,
         verify_digests: bool = True,
+        resume_folder: str | PathLike[str] | None = None,
         events: EventHub | None = None,
         metadata_schema: JsonObject | None = None,
     ) -> None:
-        super().__init__(events=events, metadata_schema=metadata_schema)
         told = None if profile is None else load_profile(profile)
         layout = Layout(url_format, url_format_no_part, parts)
         self._basic, self._url_auth = service_at(base_url, query_url, told, layout)
         # A profile of our own protocol has said all that it knows.
         self._profile = None if told is None or told.dialect == "kvstore" else told
-        self._policy = policy_for(told, policy)
-        self._verify_digests = verify_digests
+        super().__init__(
+            policy_for(told, policy),
+            verify_digests=verify_digests,
+            events=events,
+            metadata_schema=metadata_schema,
+        )
+        self._remembered = None if resume_folder is None else Remembered(resume_folder)
         self._user_tag: str | None = None
         self._is_secret = False
         self._sender: Sender | None = None
         self._talk: Dialect | None = None
-        self._crew = Crew(self._policy.workers, self._policy.quick)
 
     @classmethod
     def discover(cls, url: str, credentials: Any = None, **options: Any) -> Self:
@@ -216,6 +212,7 @@ class DynamicURLStore(AuthorizingStore):
                 "profile": self._profile,
                 "policy": self._policy,
                 "verify_digests": self._verify_digests,
+                "resume_folder": self._remembered.folder if self._remembered else None,
                 "metadata_schema": self.metadata_schema,
             },
             "connected": self.is_connected() and not self._is_secret,
@@ -244,88 +241,6 @@ class DynamicURLStore(AuthorizingStore):
         if sender is not None:
             sender.close()
 
-    def _get(self, key: str) -> Value:
-        record, opener = self._server().read_value(key)
-        return Value(record, opener, lambda: self._get_permissions(key))
-
-    def _record(self, key: str) -> Record:
-        return self._server().record(key)
-
-    def _metadata(self, key: str) -> JsonObject:
-        return self._server().metadata(key)
-
-    def _open(self, key: str, start: int | None, end: int | None) -> BinaryIO:
-        return self._server().open_data(key, start, end)
-
-    def _exists(self, key: str) -> bool:
-        return self._server().exists(key)
-
-    def _records(self, prefix: str, after: str | None) -> Iterator[Record]:
-        return self._query(Query(prefix=prefix, after=after))
-
-    def _query(self, query: Query) -> Iterator[Record]:
-        return self._server().find(query, keys_only=False)
-
-    def _query_keys(self, query: Query) -> Iterator[Record]:
-        return self._server().find(query, keys_only=True)
-
-    def _count(self, query: Query) -> int:
-        return self._server().count(query)
-
-    def _write(self, key: str, change: Change) -> Written:
-        server = self._server()
-        if change.check_metadata is not None and (
-            change.metadata is not None or change.data is not None
-        ):
-            keeps = change.merge or change.metadata is None
-            old = _metadata_before(server, key) if keeps else None
-            before = None if old is None else Record(key, old, -1)
-            if before is None and change.needs_key:
-                raise missing(key)
-            change.new_metadata(before)
-        return server.send_change(key, change)
-
-    def _each(self, call: Callable[[str], _T], keys: Iterable[str]) -> Iterator[_T]:
-        return in_order(self._crew, call, keys, drop=_given_up)
-
-    def _write_each(
-        self, changes: Iterable[tuple[str, Change]]
-    ) -> Iterator[tuple[str, Change, Written]]:
-        server = self._server()
-        return write_each(server, self._crew, changes, self._write_reported, self._reported)
-
-    @contextlib.contextmanager
-    def _reported(self, key: str, change: Change) -> Iterator[OwnChange]:
-        source = change.data
-        size = source.size if source is not None else None
-        total = -1 if size is None else size
-        with contextlib.ExitStack() as stack:
-            if source is not None:
-                bar = Progress(self.events, self, key, f"set {key}", total)
-                stack.enter_context(bar)
-                source.report = bar.step if bar.active else None
-            yield stack.enter_context(self._own_change(key))
-
-    def _sequence(self) -> int:
-        return self._server().sequence()
-
-    def _changes(self, since: int, limit: int | None) -> Iterator[JournalEntry]:
-        return self._server().changes(since, limit)
-
-    def _follow(self, since: int, interval: float, halt: Halt) -> Iterator[JournalEntry]:
-        return self._server().follow(since, halt)
-
-    def _delete(self, key: str, condition: Condition) -> JsonObject | None:
-        server = self._server()
-        metadata = None
-        if self.events.has_listeners(StoreDeleteEvent):
-            metadata = server.metadata(key)
-        server.delete_key(key, condition)
-        return metadata
-
-    def _get_permissions(self, key: str) -> Permissions:
-        return self._server().permissions(key)
-
     # -- the server ------------------------------------------------------------------------
 
     def _server(self) -> Dialect:
@@ -353,7 +268,10 @@ class DynamicURLStore(AuthorizingStore):
 
     def _conversation(self, service: Service, sender: Sender) -> Dialect:
         exchange = Exchange(sender, self._policy)
-        return NativeDialect(Conversation(exchange, service, verify_digests=self._verify_digests))
+        checks = self._verify_digests
+        return NativeDialect(
+            Conversation(exchange, service, self._remembered, verify_digests=checks)
+        )
 
     def _described(self, url: str, sender: Sender) -> Service | None:
         """Return what the service document at *url* describes, None if there is none.
@@ -381,17 +299,3 @@ class DynamicURLStore(AuthorizingStore):
             self._ready()
             raise NotConnectedError(f"{self!r} was disconnected by another thread.")
         return self._sender
-
-
-def _given_up(result: object) -> None:
-    """Close what was read ahead and is not wanted any more."""
-    close = getattr(result, "close", None)
-    if close is not None:
-        close()
-
-
-def _metadata_before(server: Dialect, key: str) -> JsonObject | None:
-    try:
-        return server.metadata(key)
-    except KeyNotFoundError:
-        return None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import io
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +15,8 @@ import urllib3
 
 from kvstore.errors import TransportError
 from kvstore.streams import Source
-from kvstore.transport.connections import StrictResponse
+from kvstore.transport.connections import MalformedAnswerError, StrictResponse
+from kvstore.transport.reasons import causes, reason_of
 
 #: What ``requests`` and what lies below it raise when a conversation breaks.
 BROKEN = (
@@ -49,6 +52,10 @@ class SourceFailedError(Exception):
         self.error = error
 
 
+class BrokenOffError(TransportError):
+    """An answer broke off within its body; the rest may be asked for."""
+
+
 class Upload:
     """A request body: a few bytes, then the pieces of a source; counted and hashed as it goes.
 
@@ -69,11 +76,18 @@ class Upload:
         self.error: Exception | None = None
         #: Whether it was begun, and so cannot be sent again unless it is replayable.
         self.begun = False
+        #: Whether all of it was read the last time.
+        self.ended = False
 
     @property
     def may_send(self) -> bool:
         """Whether it can be sent (again) from its beginning."""
         return self._source.replayable or not self.begun
+
+    @property
+    def replayable(self) -> bool:
+        """Whether it can be sent more than once."""
+        return self._source.replayable
 
     @property
     def digest(self) -> str | None:
@@ -89,6 +103,7 @@ class Upload:
 
     def __iter__(self) -> Iterator[bytes]:
         self.begun = True
+        self.ended = False
         self.error = None
         self._hash = hashlib.sha256() if self._hashed else None
         head = self._head
@@ -111,6 +126,7 @@ class Upload:
         except Exception as error:
             self.error = error
             raise SourceFailedError(error) from error
+        self.ended = True
         if head:
             yield head
 
@@ -129,7 +145,7 @@ class Answer:
         TransportError: nobody could tell whether the body is whole, or it is encoded.
     """
 
-    __slots__ = ("_body", "_context", "_raw", "headers", "length", "status", "url")
+    __slots__ = ("_body", "_context", "_failure", "_raw", "headers", "length", "status", "url")
 
     def __init__(self, response: requests.Response, method: str, context: object) -> None:
         self.status = response.status_code
@@ -138,12 +154,18 @@ class Answer:
         self._raw: Any = response.raw
         self._context = context
         self._body: bytes | None = None
+        self._failure: str | None = None
         if self._raw is None or getattr(response, "_content", False) is not False:
             self._body = response.content or b""  # a hook of the session has read it
         #: Bytes of the body; None where chunks tell its end.
         self.length = self._framing(method)
         if self._body and self.length not in (None, len(self._body)):
             raise self.broken(f"{len(self._body)} of {self.length} bytes came")
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the body is here whole."""
+        return self._body is not None
 
     def load(self, limit: int) -> None:
         """Read the body, if it has *limit* bytes at most as far as is told.
@@ -174,40 +196,64 @@ class Answer:
         return body
 
     def read1(self, size: int) -> bytes:
-        """Return some bytes, *size* at most; none at the end.
+        """Return what has come, *size* bytes at most, as soon as there is any; none at the end.
 
         Raises:
-            TransportError: it was cut short.
+            BrokenOffError: it was cut short.
         """
         if self._body:
             piece, self._body = self._body[:size], self._body[size:]
             return piece
+        source = self._source()
         try:
-            return bytes(self._raw.read(size) or b"") if self._raw is not None else b""
+            if source is None:
+                return bytes(self._raw.read(size) or b"") if self._raw is not None else b""
+            piece = source.read1(size)
+        except BROKEN as error:
+            raise self.broken(error) from error
+        self._check_end(source)
+        return piece
+
+    def next_bytes(self, size: int) -> bytes:
+        """As `read1`, but never waits for more where there is something."""
+        stream: Any = getattr(self._raw, "_fp", None)
+        if self._body or self._source() is not None or not hasattr(stream, "read1"):
+            return self.read1(size)
+        try:
+            return bytes(stream.read1(size))  # that of urllib3 waits until it has all
         except BROKEN as error:
             raise self.broken(error) from error
 
+    def abort(self) -> None:
+        """Cut the connection, called in any thread: who waits for bytes sees it broken."""
+        sock = getattr(getattr(self._raw, "connection", None), "sock", None)
+        if isinstance(sock, socket.socket):
+            with contextlib.suppress(OSError):
+                # Not that of a TLS socket, which would pull the ground from under the reader.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            return
+        stream = getattr(getattr(self._raw, "_fp", None), "raw", None)
+        if stream is not None:  # an answer that comes from no socket
+            stream.close()
+
     def readinto(self, buffer: Any) -> int:
-        """Read some bytes into *buffer*; none at the end.
+        """Read what has come into *buffer*; nothing at the end.
 
         Raises:
-            TransportError: it was cut short.
+            BrokenOffError: it was cut short.
         """
         # urllib3 gives out each piece as new bytes; from our own connections it can come straight
         # from the socket. What urllib3 does besides, for a body that is not encoded, is done here.
-        source = getattr(self._raw, "_fp", None)
-        if self._body is not None or not isinstance(source, StrictResponse):
+        source = self._source()
+        if source is None:
             piece = self.read1(min(len(buffer), _PIECE))
             buffer[: len(piece)] = piece
             return len(piece)
         try:
-            count = source.readinto(buffer)
+            count = source.readinto1(buffer)
         except BROKEN as error:
             raise self.broken(error) from error
-        if source.isclosed():
-            if source.length:
-                raise self.broken(f"{source.length} of {self.length} bytes did not come")
-            self._raw.release_conn()
+        self._check_end(source)
         return count
 
     def close(self) -> None:
@@ -220,15 +266,35 @@ class Answer:
             discard_raw(self._raw)
 
     def broken(self, reason: object) -> TransportError:
-        """Give up the rest, and return the error for an answer that broke off."""
+        """Give up the rest, and return the error for an answer that broke off.
+
+        A BrokenOffError where asking again may help.
+        """
         self.close()
         text = reason_of(reason) if isinstance(reason, BaseException) else str(reason)
-        return TransportError(f"The answer to {self._context} broke off: {text}.")
+        self._failure = text  # who reads on must not take this for the end
+        is_final = isinstance(reason, BaseException) and any(
+            isinstance(cause, MalformedAnswerError) for cause in causes(reason)
+        )
+        kind = TransportError if is_final else BrokenOffError
+        return kind(f"The answer to {self._context} broke off: {text}.")
 
     def refused(self, problem: str) -> TransportError:
         """Give up the rest, and return the error for an answer that came but is not to be taken."""
         self.close()
         return TransportError(f"The answer to {self._context} {problem}.", status=self.status)
+
+    def _source(self) -> StrictResponse | None:
+        if self._failure is not None:
+            raise self.broken(self._failure)
+        source = getattr(self._raw, "_fp", None)
+        return source if self._body is None and isinstance(source, StrictResponse) else None
+
+    def _check_end(self, source: StrictResponse) -> None:
+        if not source.length and source.isclosed():
+            self._raw.release_conn()
+        elif source.isclosed():
+            raise self.broken(f"{source.length} of {self.length} bytes did not come")
 
     def _framing(self, method: str) -> int | None:
         headers = self.headers
@@ -323,23 +389,3 @@ def size_of_field(value: str | None) -> int | None:
         return None
     size = int(value)
     return size if size < _MAX_SIZE else None
-
-
-def reason_of(error: BaseException) -> str:
-    """Return what the innermost cause says: "Connection refused" rather than "Max retries"."""
-    reasons = [str(cause) for cause in causes(error) if str(cause)]
-    text = reasons[-1] if reasons else type(error).__name__
-    text = text.rstrip(".")
-    return text if len(text) <= 200 else f"{text[:197]}..."
-
-
-def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield *error* and what it was made from, outermost first."""
-    seen: set[int] = set()
-    while isinstance(error, BaseException) and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        inner = getattr(error, "reason", None)
-        if not isinstance(inner, BaseException):
-            inner = next((arg for arg in error.args if isinstance(arg, BaseException)), None)
-        error = inner if inner is not None else error.__cause__

@@ -7,6 +7,7 @@ sum: a server that sends a byte every few seconds is waited for without end.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import re
@@ -18,11 +19,14 @@ from typing import Any
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from kvstore.transport.heads import Head, plain_head
 from kvstore.transport.policy import CURRENT, Patience
 
 _BUFFER = 1 << 16
 #: Bytes for which ``write_timeout`` is meant.
 _PIECE = 1 << 17
+#: Seconds for which an idle connection is as good as new: servers keep them longer.
+_FRESH = 1.0
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\r?\n", re.DOTALL)
 _FINAL = (b" 2", b" 3", b" 4", b" 5")
 _MALFORMED = (FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect)
@@ -87,12 +91,36 @@ class _HeadLines:
 class StrictResponse(http.client.HTTPResponse):
     """An answer that counts only if its header block came whole, and each size of its chunks."""
 
+    _may_hold = True
+
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         patience = self._patience = CURRENT.patience
         if patience is not None:
             patience.begin()
             sock = _PatientSocket(sock, patience)
         super().__init__(sock, *args, **kwargs)
+
+    def readinto1(self, buffer: Any) -> int:
+        """Read what comes next into *buffer*; nothing at the end.
+
+        ``readinto`` waits until the buffer is full; what had come of it is lost if that fails.
+        """
+        if self.chunked or self.length is None:
+            piece = self.read1(len(buffer))
+            buffer[: len(piece)] = piece
+            return len(piece)
+        fp: Any = self.fp
+        if fp is None:
+            return 0
+        # A BufferedReader that holds something would wait for more, to fill a buffer above its own.
+        size = min(len(buffer), self.length, _BUFFER if self._may_hold else self.length)
+        with memoryview(buffer) as whole, whole[:size] as view:
+            count: int = fp.readinto1(view)
+        self._may_hold = count == size <= _BUFFER
+        self.length -= count
+        if not count or not self.length:
+            self._close_conn()  # type: ignore[attr-defined]
+        return count
 
     def begin(self) -> None:
         begun: Any = self.headers
@@ -117,8 +145,15 @@ class StrictResponse(http.client.HTTPResponse):
     def _begin(self) -> None:
         stream: Any = self.fp
         came = stream.peek()
-        if b"\r\n\r\n" in came and came[8:10] in _FINAL:
-            super().begin()  # the common case: it is here whole, and none follows an interim one
+        end = came.find(b"\r\n\r\n")
+        if end >= 0 and came[8:10] in _FINAL:
+            # The common case: it is here whole, and none follows an interim one.
+            head = plain_head(came[:end])
+            if head is None:
+                super().begin()
+            else:
+                stream.read(end + 4)
+                self._adopt(*head)
             return
         lines: Any = _HeadLines(stream)
         self.fp = lines
@@ -130,6 +165,27 @@ class StrictResponse(http.client.HTTPResponse):
         if lines.last not in (b"\r\n", b"\n"):
             self.close()
             raise http.client.HTTPException("the answer was cut short inside its header block")
+
+    def _adopt(self, version: int, status: int, reason: str, head: Head) -> None:
+        """Do what ``http.client`` does with a header block that it has read (RFC 9112, 6.3)."""
+        self.version = 10 + version
+        self.code = self.status = status
+        self.reason = reason
+        self.headers = self.msg = head
+        coding = head.get("transfer-encoding")
+        self.chunked = bool(coding and coding.lower() == "chunked")
+        self.chunk_left = None
+        self.will_close = bool(self._check_close())  # type: ignore[attr-defined]
+        length = head.get("content-length")
+        self.length = None
+        if status in (204, 304) or self._method == "HEAD":  # type: ignore[attr-defined]
+            self.length = 0
+        elif length and not self.chunked:
+            with contextlib.suppress(ValueError):
+                size = int(length)
+                self.length = size if size >= 0 else None
+        if not self.chunked and self.length is None:
+            self.will_close = True
 
     def _read_next_chunk_size(self) -> int:
         # That of http.client takes a line that was cut ("0" of "0A") for a size, and so cut data
@@ -147,13 +203,48 @@ class StrictResponse(http.client.HTTPResponse):
 class _PatientConnection(HTTPConnection):
     response_class = StrictResponse
 
+    #: When the last answer had come, and how many have.
+    _used = 0.0
+    _answers = 0
+
+    @property
+    def is_connected(self) -> bool:
+        # Asked before a connection is used again. A request that must not be sent twice is lost if
+        # the server's end of the connection is on its way meanwhile. That is likely only right
+        # after the first answer, from a server that keeps none open, and when it lay idle.
+        patience = CURRENT.patience
+        if patience is not None and patience.once:
+            is_proven = self._answers > 1 and monotonic() - self._used < _FRESH
+            return is_proven and super().is_connected
+        return super().is_connected
+
+    def getresponse(self) -> Any:
+        response = super().getresponse()
+        self._answers += 1
+        self._used = monotonic()
+        return response
+
+    def connect(self) -> None:
+        patience = CURRENT.patience
+        self._answers = 0
+        if patience is None:
+            super().connect()
+            return
+        self.timeout = wait = patience.connecting()
+        try:
+            super().connect()
+        except urllib3.exceptions.NewConnectionError:  # refused; to urllib3 this is one of those
+            raise
+        except urllib3.exceptions.ConnectTimeoutError as error:
+            raise error from patience.expired(wait)
+
     def request(self, *args: Any, **kwargs: Any) -> None:
         # urllib3 sends bodies under the time-out for connecting.
         if self.sock is None:
             self.connect()
         patience = CURRENT.patience
         if patience is not None:
-            self.timeout = patience.policy.write_timeout
+            self.timeout = patience.writing()
         super().request(*args, **kwargs)
 
     def send(self, data: Any) -> None:
@@ -162,13 +253,26 @@ class _PatientConnection(HTTPConnection):
             if isinstance(data, bytes) and len(data) > _PIECE:
                 whole = memoryview(data)
                 for start in range(0, len(data), _PIECE):
-                    super().send(whole[start : start + _PIECE])
+                    self._send_piece(whole[start : start + _PIECE])
             else:
-                super().send(data)
+                self._send_piece(data)
         except ConnectionResetError as error:
             # The answer may have come before the end. urllib3 looks for it; before 2.3 only if
             # the pipe is broken.
             raise BrokenPipeError(*error.args) from error
+
+    def _send_piece(self, piece: Any) -> None:
+        patience = CURRENT.patience
+        if patience is None or self.sock is None:
+            super().send(piece)
+            return
+        wait = patience.writing()
+        if self.sock.gettimeout() != wait:
+            self.sock.settimeout(wait)
+        try:
+            super().send(piece)
+        except TimeoutError:
+            raise patience.expired(wait) from None
 
 
 class _PatientTLSConnection(_PatientConnection, HTTPSConnection):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import copy
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from kvstore.documents import JsonObject, parse_object
@@ -12,6 +13,8 @@ from kvstore.profiles.service import VALUE_PART, Service
 from kvstore.profiles.templates import Template
 from kvstore.transport.bodies import MAX_DOCUMENT, Answer, Upload
 from kvstore.transport.exchange import Exchange, Request
+from kvstore.transport.remembered import Remembered
+from kvstore.transport.tries import Tries
 from kvstore.writes import Condition
 
 #: Bytes that any network carries within the time for a small call.
@@ -24,15 +27,35 @@ class Conversation:
     Args:
         exchange: how to send.
         service: what the server is.
+        remembered: where uploads that are under way are remembered; None: in this process.
         verify_digests: whether data is checked against the digests that the server announces.
     """
 
-    def __init__(self, exchange: Exchange, service: Service, *, verify_digests: bool) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        service: Service,
+        remembered: Remembered | None = None,
+        *,
+        verify_digests: bool,
+    ) -> None:
         self.exchange = exchange
+        self.remembered = remembered
         self.service = service
         self.verify_digests = verify_digests
         self._with_part = Template(service.url_format)
         self._without_part = Template(service.url_format_no_part)
+
+    def begun(self) -> Conversation:
+        """Return one for an operation that begins now, and has one deadline if there is one."""
+        exchange = self.exchange.begun()
+        return self if exchange is self.exchange else self.with_exchange(exchange)
+
+    def with_exchange(self, exchange: Exchange) -> Conversation:
+        """Return one that sends by *exchange*."""
+        twin = copy.copy(self)
+        twin.exchange = exchange
+        return twin
 
     def has(self, capability: str) -> bool:
         """Tell whether the server announces an extension."""
@@ -57,6 +80,8 @@ class Conversation:
         expect: Collection[int] = (200,),
         condition: Condition | None = None,
         streaming: bool = False,
+        confirm: Callable[[], Mapping[str, str] | None] | None = None,
+        tries: Tries | None = None,
     ) -> Answer:
         """Send a request about *key*; see :class:`kvstore.transport.exchange.Exchange`."""
         fields = headers or {}
@@ -72,7 +97,9 @@ class Conversation:
                 expect=expect,
                 streaming=streaming or (body is not None and not _is_small(body)),
                 conditional=bool(condition),
-            )
+                confirm=confirm if condition else None,
+            ),
+            tries,
         )
 
     def document(self, key: str, part: str) -> JsonObject:

@@ -52,6 +52,15 @@ class Dialect(ABC):
     def open_data(self, key: str, start: int | None, end: int | None) -> BinaryIO:
         """Return a stream over a range of the data, over all for None and None."""
 
+    @property
+    def has_ranges(self) -> bool:
+        """Whether :meth:`open_revision` gives ranges of one revision and of no other."""
+        return False
+
+    def open_revision(self, record: Record, start: int, end: int) -> BinaryIO:
+        """Return a stream over a range of the data of *record*; ConflictError if it is changed."""
+        raise self.unsupported("get_data_range", record.key)
+
     @abstractmethod
     def exists(self, key: str) -> bool:
         """Tell whether there is such a key."""

@@ -1,30 +1,30 @@
 """One request and its answer: statuses become errors, and what is safe is tried again.
 
 The only retry loop of the package. It stands above the session (adapter retries are off) and above
-the reading of small bodies, and is the place where resuming a transfer will live.
+the reading of small bodies. `resuming` goes on with large ones, and counts by the same `Tries`.
 
 =========================  ======================================================================
 it failed before or while  tried again if the body can be sent again, for
 =========================  ======================================================================
 connecting                 every method: the server has seen nothing
-sending, or waiting for    GET, HEAD; PUT and DELETE without a condition: doing it twice is as
-the answer or a small one  once. With one, the second try would fail by what the first did.
+sending, or waiting for    GET, HEAD; PUT and DELETE: doing it twice is as once, or refused by the
+the answer or a small one  condition
 429, 503                   every method: the server says that it did nothing
 408, 425, 500, 502, 504    as "sending"
 =========================  ======================================================================
 
 Not tried again is what would fail the same way: a certificate that does not hold, an answer without
-a length. A ``DELETE`` that is answered 404 after an earlier try that may have been carried out
-(its answer was lost, or 500, 502, 504) has succeeded.
+a length. After a try that may have been carried out (its answer was lost, or 500, 502, 504) a
+``DELETE`` that is answered 404 has succeeded, and where a condition fails, or no try is left, it is
+looked up whether the server has what was sent: then the write has succeeded, too.
 """
 
 from __future__ import annotations
 
-import random
 import ssl
 import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 import requests
 import urllib3
@@ -32,10 +32,10 @@ from urllib3.util import Retry
 
 from kvstore.documents import parse_object
 from kvstore.errors import (
+    ConflictError,
     InvalidRequestError,
     StoreError,
     TransportError,
-    UnavailableError,
 )
 from kvstore.profiles.problems import error_of
 from kvstore.transport.addresses import joined, origin_of, shown_url
@@ -46,14 +46,14 @@ from kvstore.transport.bodies import (
     Answer,
     SourceFailedError,
     Upload,
-    causes,
     close_raw,
     discard_raw,
-    reason_of,
 )
 from kvstore.transport.connections import MalformedAnswerError
-from kvstore.transport.policy import Policy
+from kvstore.transport.policy import Patience, Policy
+from kvstore.transport.reasons import causes, reason_of
 from kvstore.transport.sender import Sender
+from kvstore.transport.tries import Tries
 
 _SAFE = frozenset({"GET", "HEAD"})
 _IDEMPOTENT = frozenset({"PUT", "DELETE"})
@@ -61,10 +61,10 @@ _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _DID_NOTHING = frozenset({429, 503})
 _MAY_HAVE_DONE_IT = frozenset({500, 502, 504})
 _PROBLEM_BYTES = 1 << 16
+#: Bytes of data that are asked for whole as often as it takes.
+_LITTLE = 1 << 14
 _NEVER_SENT = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
 _MALFORMED = (urllib3.exceptions.InvalidHeader, MalformedAnswerError)
-_DONE = requests.Response()
-_DONE.status_code = 204
 
 
 @dataclass(slots=True)
@@ -82,6 +82,11 @@ class Request:
     streaming: bool = False
     #: Whether a condition is attached, so that writing twice is not as once.
     conditional: bool = False
+    #: Whether twice is as once although the method does not say so.
+    repeatable: bool = False
+    #: Looks up whether the server has what was sent under a condition, and returns the header
+    #: fields that say of which revision; None if it has not.
+    confirm: Callable[[], Mapping[str, str] | None] | None = None
 
     def __str__(self) -> str:
         return f"{self.method} {shown_url(self.url)}"
@@ -93,53 +98,104 @@ class Exchange:
     Args:
         sender: how to send.
         sleep: for tests.
+        until: when all that is sent must be over (``time.monotonic``); None: each request has the
+            deadline of the policy.
     """
 
     def __init__(
-        self, sender: Sender, policy: Policy, *, sleep: Callable[[float], object] = time.sleep
+        self,
+        sender: Sender,
+        policy: Policy,
+        *,
+        sleep: Callable[[float], object] = time.sleep,
+        until: float | None = None,
     ) -> None:
         self._sender = sender
         self._policy = policy
         self._sleep = sleep
+        self._until = until
 
-    def __call__(self, request: Request) -> Answer:
+    @property
+    def policy(self) -> Policy:
+        """The limits."""
+        return self._policy
+
+    def without_rate(self) -> Exchange:
+        """Return one that sends the same way, and lets a body be silent between its heartbeats."""
+        policy = replace(self._policy, minimum_rate=0, deadline=None)
+        return Exchange(self._sender, policy, sleep=self._sleep)
+
+    def begun(self) -> Exchange:
+        """Return one for all requests of an operation that begins now and has one deadline."""
+        deadline = self._policy.deadline
+        if deadline is None:
+            return self
+        until = time.monotonic() + deadline
+        return Exchange(self._sender, self._policy, sleep=self._sleep, until=until)
+
+    def pausing(self, sleep: Callable[[float], object]) -> Exchange:
+        """Return one that makes its pauses so, as by a wait that can be ended."""
+        return Exchange(self._sender, self._policy, sleep=sleep, until=self._until)
+
+    def tries(self, *, is_small: bool) -> Tries:
+        """Return the tries for requests that belong together; see `Tries`."""
+        until = self._until
+        if until is None and self._policy.deadline is not None:
+            until = time.monotonic() + self._policy.deadline
+        return Tries(self._policy, self._sleep, until, is_small=is_small)
+
+    def __call__(self, request: Request, tries: Tries | None = None) -> Answer:
         """Send *request* and return its answer, whose status is one of those expected.
+
+        Args:
+            tries: those of the transfer that this is a part of.
 
         Raises:
             StoreError: what the status means (PROTOCOL: errors); TransportError when no answer
                 came, UnavailableError when the server asked for more patience than there is.
         """
-        tries = _Tries(self._policy, request)
+        tries = tries or self.tries(is_small=not request.streaming)
         while True:
             tries.made += 1
             try:
-                response = self._send(request, tries.deadline)
+                response = self._send(request, tries)
                 status = response.status_code
                 if status in request.expect:
-                    return self._accepted(request, response)
+                    return self._accepted(request, response, tries)
                 if status in (307, 308):
                     self._follow(request, response, tries)
                     continue
                 error = self._refusal(request, response)
                 if status == 404 and request.method == "DELETE" and tries.in_doubt:
-                    return Answer(_DONE, request.method, request)
-                again = tries.may_repeat(status)
+                    return _done(request, {})
+                tries.in_doubt |= status in _MAY_HAVE_DONE_IT
+                again = _may_repeat(request, status)
             except _BrokenError as broken:
                 error, again = broken.error, broken.may_repeat(request)
                 tries.in_doubt |= not broken.never_sent
-            pause = tries.pause(error, may_repeat=again and _has_body(request))
-            if pause is None:
-                raise error
-            self._sleep(pause)
+            if again and not _has_body(request):
+                again = False
+                error.message += " Its data came from a stream and cannot be sent again."
+            try:
+                tries.wait(error, may_repeat=again)
+            except StoreError:
+                if not tries.in_doubt or not isinstance(error, (TransportError, ConflictError)):
+                    raise
+                fields = self._confirmed(request, error)
+                if fields is None:
+                    raise
+                return _done(request, fields)
 
-    def _send(self, request: Request, deadline: float | None) -> requests.Response:
+    def _send(self, request: Request, tries: Tries) -> requests.Response:
         body, headers = request.body, request.headers
+        once = not _is_repeatable(request) or (isinstance(body, Upload) and not body.replayable)
+        patience = Patience(self._policy, tries.deadline, tries.until, once=once)
         if request.method not in _SAFE:
             size = body.size if isinstance(body, Upload) else len(body or b"")
             if size is not None:
                 headers["Content-Length"] = str(size)
         try:
-            return self._sender.send(request.method, request.url, headers, body, deadline=deadline)
+            return self._sender.send(request.method, request.url, headers, body, patience=patience)
         except SourceFailedError as failure:
             failed = failure.error
         except requests.HTTPError as error:  # a hook that raises for statuses, which is our task
@@ -157,15 +213,30 @@ class Exchange:
             failed = body.error  # a session of the user's has wrapped it
         raise failed  # the caller's own data failed, not the network
 
-    def _accepted(self, request: Request, response: requests.Response) -> Answer:
+    def _accepted(self, request: Request, response: requests.Response, tries: Tries) -> Answer:
         answer = Answer(response, request.method, request)
         if request.method == "GET" and not (request.streaming and answer.length is None):
+            # What did not come whole the first time is read as far as it comes; of the rest of
+            # something every byte is progress.
+            again = 0 if "Range" in request.headers else _LITTLE
+            inline = INLINE if tries.made == 1 else again
             try:
-                answer.load(INLINE if request.streaming else MAX_DOCUMENT)
+                answer.load(inline if request.streaming else MAX_DOCUMENT)
             except BROKEN as error:
                 answer.close()
                 raise _BrokenError(request, error) from error
         return answer
+
+    def _confirmed(self, request: Request, error: StoreError) -> Mapping[str, str] | None:
+        if request.confirm is None:
+            return None
+        try:
+            fields = request.confirm()
+        except StoreError:
+            return None
+        if fields is None and isinstance(error, ConflictError):
+            error.add_note("An earlier try, whose answer was lost, may have been carried out.")
+        return fields
 
     def _refusal(self, request: Request, response: requests.Response) -> StoreError:
         status = response.status_code
@@ -184,7 +255,7 @@ class Exchange:
         wait = _retry_after(response)
         return error_of(status, document, key=request.key, retry_after=wait, context=context)
 
-    def _follow(self, request: Request, response: requests.Response, tries: _Tries) -> None:
+    def _follow(self, request: Request, response: requests.Response, tries: Tries) -> None:
         """Turn *request* to where the answer sends it.
 
         Only 307 and 308 keep method and body: for the others ``requests`` would repeat a PUT
@@ -236,46 +307,24 @@ class _BrokenError(Exception):
         return not self._is_final and (self.never_sent or _is_repeatable(request))
 
 
-class _Tries:
-    """How often a request was tried, and when to try again."""
-
-    __slots__ = ("_policy", "_request", "deadline", "in_doubt", "made", "redirects")
-
-    def __init__(self, policy: Policy, request: Request) -> None:
-        self.made = 0
-        self.redirects = 0
-        #: Whether a try may have been carried out although it was not answered so.
-        self.in_doubt = False
-        #: When the answer must have come, if it is small.
-        self.deadline = None if request.streaming else time.monotonic() + policy.call_timeout
-        self._policy = policy
-        self._request = request
-
-    def may_repeat(self, status: int) -> bool:
-        """Tell whether trying again is safe, and may help, after an answer of this status."""
-        self.in_doubt |= status in _MAY_HAVE_DONE_IT
-        return status in _DID_NOTHING or (status in _TRANSIENT and _is_repeatable(self._request))
-
-    def pause(self, error: StoreError, *, may_repeat: bool) -> float | None:
-        """Return the seconds until the next try, or None: this was the last."""
-        policy = self._policy
-        if isinstance(error, TransportError):
-            error.attempts = self.made
-        if not may_repeat or self.made >= policy.attempts:
-            return None
-        asked = error.retry_after if isinstance(error, UnavailableError) else None
-        if asked is None:
-            doubled = policy.backoff * 2 ** min(self.made - 1, 30)
-            ceiling = min(policy.backoff_limit, doubled)
-            asked = random.uniform(0, ceiling)  # noqa: S311 - to spread clients, not to hide
-        elif asked > policy.retry_after_limit:
-            return None
-        too_late = self.deadline is not None and time.monotonic() + asked >= self.deadline
-        return None if too_late else asked
+def _may_repeat(request: Request, status: int) -> bool:
+    """Tell whether trying again is safe, and may help, after an answer of this status."""
+    return status in _DID_NOTHING or (status in _TRANSIENT and _is_repeatable(request))
 
 
 def _is_repeatable(request: Request) -> bool:
-    return request.method in _SAFE or (request.method in _IDEMPOTENT and not request.conditional)
+    if request.repeatable or request.method in _SAFE:
+        return True
+    is_checked = not request.conditional or request.confirm is not None
+    return request.method in _IDEMPOTENT and is_checked
+
+
+def _done(request: Request, fields: Mapping[str, str]) -> Answer:
+    """Return the answer to a write that was lost."""
+    response = requests.Response()
+    response.status_code = 201 if "If-None-Match" in request.headers else 204
+    response.headers.update({"Content-Length": "0", **fields})
+    return Answer(response, request.method, request)
 
 
 def _has_body(request: Request) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Generator, Iterator
 from dataclasses import replace
+from time import monotonic
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -15,11 +16,12 @@ from kvstore.documents import parse_object
 from kvstore.errors import InvalidKeyError, InvalidRequestError, KeyNotFoundError, TransportError
 from kvstore.keys import check_key
 from kvstore.profiles import wire
-from kvstore.query import Query, run
+from kvstore.query import Order, Query, run
 from kvstore.transport.addresses import joined, origin_of
-from kvstore.transport.bodies import Answer
+from kvstore.transport.bodies import Answer, BrokenOffError
 from kvstore.transport.conversation import Conversation
 from kvstore.transport.exchange import Request
+from kvstore.transport.tries import Tries
 from kvstore.values import Record, is_integer
 
 _LINE = 1 << 22
@@ -28,23 +30,68 @@ _log = logging.getLogger("kvstore.client")
 
 
 def find_records(talk: Conversation, query: Query) -> Iterator[Record]:
-    """Yield what *query* finds, by the *records* extension; follows the server's pages."""
-    left = query.limit
-    last = ""
+    """Yield what *query* finds, by the *records* extension; follows the server's pages.
+
+    Where an answer breaks off it goes on behind the last record.
+    """
+    found = _Found(query)
+    tries = talk.exchange.tries(is_small=False)
     url: str | None = _with_parameters(talk.service.query, wire.query_parameters(query))
-    while url is not None and left != 0:
-        answer = _ask(talk, url, accept=wire.RECORDS_TYPE)
-        with contextlib.closing(_records_of(answer)) as records:
-            for record in records:
-                if query.order_by is None and record.key <= last:
-                    # Else a server whose pages repeat would be listed without end.
-                    raise answer.refused(f"lists {record.key!a:.100} after {last!a:.100}")
-                last = record.key
-                yield record
-                left = None if left is None else left - 1
-                if left == 0:
-                    break
-        url = _next_page(answer, url)
+    while url is not None and found.left != 0:
+        before = found.last
+        answer = _ask(talk, url, accept=wire.RECORDS_TYPE, tries=tries)
+        try:
+            with contextlib.closing(_records_of(answer, tries)) as records:
+                for record in records:
+                    found.take(answer, record)
+                    yield record
+                    if found.left == 0:
+                        break
+        except BrokenOffError as error:
+            tries.wait(error)
+            if found.last is not before:
+                rest = found.rest()
+                url = _with_parameters(talk.service.query, wire.query_parameters(rest))
+        else:
+            url = _next_page(answer, url)
+            tries = talk.exchange.tries(is_small=False)
+
+
+class _Found:
+    """How far a listing has come."""
+
+    def __init__(self, query: Query) -> None:
+        self._query = query
+        self._order = None if query.order_by is None else Order(query.order_by)
+        self._resumed = False
+        self.left = query.limit
+        self.last: Record | None = None
+
+    def take(self, answer: Answer, record: Record) -> None:
+        """Count the next record.
+
+        Raises:
+            TransportError: it is not behind the last one: else a server whose pages repeat would be
+                listed without end.
+        """
+        last = self.last
+        if last is not None and (self._order is None or self._resumed):
+            is_behind = (
+                record.key > last.key
+                if self._order is None
+                else self._order.place(record) > self._order.place(last)
+            )
+            if not is_behind:
+                raise answer.refused(f"lists {record.key!a:.100} after {last.key!a:.100}")
+        self._resumed = False
+        self.last = record
+        self.left = None if self.left is None else self.left - 1
+
+    def rest(self) -> Query:
+        """Return the query for what is still to come."""
+        self._resumed = True
+        after = None if self.last is None else self._query.cursor(self.last)
+        return replace(self._query, after=after, limit=self.left)
 
 
 def count_records(talk: Conversation, query: Query) -> int:
@@ -68,7 +115,7 @@ def find_plainly(talk: Conversation, query: Query, *, keys_only: bool) -> Iterat
     """
     rest = replace(query, match={})
     metadata_needed = not keys_only or rest.where is not None or rest.order_by is not None
-    keys = sorted(set(_plain_keys(talk, query)))
+    keys = sorted(_plain_keys(talk, query))
     in_reach = (key for key in keys if key.startswith(query.key_prefix()))
 
     def records() -> Iterator[Record]:
@@ -86,9 +133,19 @@ def find_plainly(talk: Conversation, query: Query, *, keys_only: bool) -> Iterat
     return run(rest, records())
 
 
-def _plain_keys(talk: Conversation, query: Query) -> Iterator[str]:
+def _plain_keys(talk: Conversation, query: Query) -> set[str]:
+    # Such a server gives them in no certain order, so that there is no place to go on from.
+    tries = talk.exchange.tries(is_small=False)
+    while True:
+        try:
+            return set(_listed(talk, query, tries))
+        except BrokenOffError as error:
+            tries.wait(error)
+
+
+def _listed(talk: Conversation, query: Query, tries: Tries) -> Iterator[str]:
     url = _with_parameters(talk.service.query, wire.plain_parameters(query.match))
-    answer = _ask(talk, url, accept="text/plain")
+    answer = _ask(talk, url, accept="text/plain", tries=tries)
     omitted = answer.headers.get("X-Keys-Omitted", "0")
     if omitted != "0":
         _log.warning("%s keys hold line breaks and are not in this plain listing", omitted[:20])
@@ -113,9 +170,9 @@ def _key_of(line: bytes) -> str:
         raise TransportError(f"The server listed what is no key: {line!r:.100}.") from error
 
 
-def _records_of(answer: Answer) -> Generator[Record, None, None]:
+def _records_of(answer: Answer, tries: Tries) -> Generator[Record, None, None]:
     with contextlib.closing(answer):
-        for line in wire.lines_of(_pieces(answer), limit=_LINE):
+        for line in wire.lines_of(_pieces(answer, tries), limit=_LINE):
             record = wire.parse_record(line)
             try:
                 check_key(record.key)
@@ -124,8 +181,15 @@ def _records_of(answer: Answer) -> Generator[Record, None, None]:
             yield record
 
 
-def _pieces(answer: Answer) -> Iterator[bytes]:
-    return iter(lambda: answer.read1(_PIECE), b"")
+def _pieces(answer: Answer, tries: Tries | None = None) -> Iterator[bytes]:
+    while True:
+        began = monotonic()
+        piece = answer.read1(_PIECE)
+        if tries is not None:
+            tries.received(len(piece), monotonic() - began)
+        if not piece:
+            return
+        yield piece
 
 
 def _next_page(answer: Answer, url: str) -> str | None:
@@ -152,10 +216,10 @@ def _with_parameters(url: str, parameters: list[tuple[str, str]]) -> str:
     return f"{url}{'&' if urlsplit(url).query else '?'}{urlencode(parameters)}"
 
 
-def _ask(talk: Conversation, url: str, *, accept: str) -> Answer:
+def _ask(talk: Conversation, url: str, *, accept: str, tries: Tries | None = None) -> Answer:
     try:
         return talk.exchange(
-            Request("GET", url, headers={"Accept": accept}, streaming=accept != "application/json")
+            Request("GET", url, headers={"Accept": accept}, streaming=tries is not None), tries
         )
     except KeyNotFoundError as error:
         # No key is missing here: the query URL itself is wrong.

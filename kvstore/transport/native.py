@@ -70,6 +70,13 @@ class NativeDialect(Dialect):
     def open_data(self, key: str, start: int | None, end: int | None) -> BinaryIO:
         return open_data(self._talk, key, start, end)
 
+    @property
+    def has_ranges(self) -> bool:
+        return self._talk.has("conditional")
+
+    def open_revision(self, record: Record, start: int, end: int) -> BinaryIO:
+        return open_data(self._talk, record.key, start, end, revision=record.revision)
+
     def exists(self, key: str) -> bool:
         try:
             self._talk.ask("HEAD", key, "data")

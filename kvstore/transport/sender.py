@@ -144,12 +144,12 @@ class Sender:
         headers: Mapping[str, str],
         body: Any,
         *,
-        deadline: float | None = None,
+        patience: Patience | None = None,
     ) -> requests.Response:
         """Send one request and return the answer, its body unread.
 
         Args:
-            deadline: when a small answer must have come (``time.monotonic``); None for data.
+            patience: for this answer; None for that of data by the policy.
 
         Raises:
             NotConnectedError: this was closed.
@@ -158,7 +158,7 @@ class Sender:
         if self._closed:
             raise NotConnectedError("The store was disconnected.")
         before = CURRENT.patience  # of an upload whose data is read with this request
-        CURRENT.patience = Patience(self._policy, deadline)
+        CURRENT.patience = patience or Patience(self._policy)
         try:
             prefix = self._prefix
             if url.startswith(prefix) and url[len(prefix) : len(prefix) + 1] in ("/", "?", ""):

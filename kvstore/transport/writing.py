@@ -1,15 +1,28 @@
-"""Changes on their way to a server: which request carries one, and what came of it."""
+"""Changes on their way to a server: which request carries one, and what came of it.
+
+A condition makes a write safe to be sent again, but what it says then need not be what happened: it
+fails by the first try, if the answer to that was lost. So it is looked up whether the server has
+just what was sent. (Somebody else who wrote the very same meanwhile cannot be told from that.)
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
 from kvstore.documents import dump_json
-from kvstore.errors import IntegrityError, UnsupportedOperationError
+from kvstore.errors import IntegrityError, KeyNotFoundError, UnsupportedOperationError
+from kvstore.hashing import sha256
 from kvstore.profiles import wire
+from kvstore.profiles.conditions import format_etag
 from kvstore.profiles.digests import field_of_digest
 from kvstore.profiles.service import VALUE_PART
-from kvstore.streams import Source, sha256
+from kvstore.streams import Source
 from kvstore.transport.bodies import Answer, Upload
 from kvstore.transport.conversation import Conversation
+from kvstore.transport.reading import read_record
+from kvstore.transport.tus import is_resumable, send_resumably
 from kvstore.values import DEFAULT_MIMETYPE, permissions_document
 from kvstore.writes import Change, Condition, Written
 
@@ -23,6 +36,8 @@ def send_change(talk: Conversation, key: str, change: Change) -> Written:
     """Make *change* on the server, in one request where it has the means for it."""
     if change.data is None:
         return _send_documents(talk, key, change)
+    if is_resumable(talk, change):
+        return send_resumably(talk, key, change)
     if change.metadata is None and change.permissions is None:
         return _put_data(talk, key, change, change.data)
     if talk.has("value"):
@@ -32,32 +47,47 @@ def send_change(talk: Conversation, key: str, change: Change) -> Written:
         message = "Data and metadata take two requests here, and a condition holds for one."
         raise UnsupportedOperationError(message, key=key)
     written = _put_data(talk, key, change, change.data)
-    _put_document(talk, "PUT", key, "metadata", dump_json(change.metadata), Condition())
+    _put_document(talk, "PUT", key, "metadata", replace(change, condition=Condition()))
     return Written(None, written.existed, change.metadata)
 
 
 def delete_key(talk: Conversation, key: str, condition: Condition) -> None:
     """Delete *key* on the server."""
-    talk.ask("DELETE", key, None, expect=(200, 204), condition=condition).finish()
+
+    def confirm() -> Mapping[str, str] | None:
+        try:
+            talk.ask("HEAD", key, "data")
+        except KeyNotFoundError:
+            return {}
+        return None
+
+    answer = talk.ask("DELETE", key, None, expect=(200, 204), condition=condition, confirm=confirm)
+    answer.finish()
 
 
 def _send_documents(talk: Conversation, key: str, change: Change) -> Written:
     method = "POST" if change.merge else "PUT"
-    if change.permissions is not None:
-        body = dump_json(permissions_document(change.permissions))
-        answer = _put_document(talk, method, key, "permissions", body, change.condition)
-    else:
-        body = dump_json(change.metadata)
-        answer = _put_document(talk, method, key, "metadata", body, change.condition)
+    part = "metadata" if change.permissions is None else "permissions"
+    answer = _put_document(talk, method, key, part, change)
     told = None if change.merge else change.metadata
     return _written(answer, told)
 
 
-def _put_document(
-    talk: Conversation, method: str, key: str, part: str, body: bytes, condition: Condition
-) -> Answer:
+def _put_document(talk: Conversation, method: str, key: str, part: str, change: Change) -> Answer:
+    if part == "metadata":
+        body = dump_json(change.metadata)
+    else:
+        body = dump_json(permissions_document(change.permissions or {}))
     answer = talk.ask(
-        method, key, part, headers=dict(_JSON), body=body, expect=_STORED, condition=condition
+        method,
+        key,
+        part,
+        headers={**_JSON, **_content_digest(talk, body)},
+        body=body,
+        expect=_STORED,
+        condition=change.condition,
+        # What is added may have been there before, so that to find it says nothing.
+        confirm=None if change.merge else _looking_up(talk, key, change, lambda: None),
     )
     answer.finish()
     return answer
@@ -71,7 +101,14 @@ def _put_data(talk: Conversation, key: str, change: Change, source: Source) -> W
     body: bytes | Upload
     body = _upload(talk, source, b"", digest) if data is None else data
     answer = talk.ask(
-        "PUT", key, "data", headers=headers, body=body, expect=_STORED, condition=change.condition
+        "PUT",
+        key,
+        "data",
+        headers=headers,
+        body=body,
+        expect=_STORED,
+        condition=change.condition,
+        confirm=_looking_up(talk, key, change, lambda: _digest_of(digest, body)),
     )
     return _stored(talk, key, answer, _digest_sent(digest, body), change)
 
@@ -92,12 +129,48 @@ def _put_value(talk: Conversation, key: str, change: Change, source: Source) -> 
         "PUT",
         key,
         VALUE_PART,
-        headers={"Content-Type": wire.VALUE_TYPE},
+        headers={"Content-Type": wire.VALUE_TYPE, **_content_digest(talk, body)},
         body=body,
         expect=_STORED,
         condition=change.condition,
+        confirm=_looking_up(talk, key, change, lambda: _digest_of(digest, body)),
     )
     return _stored(talk, key, answer, _digest_sent(digest, body), change)
+
+
+def _looking_up(
+    talk: Conversation, key: str, change: Change, digest: Callable[[], str | None]
+) -> Callable[[], Mapping[str, str] | None]:
+    """Return the function that tells whether the server has *change*: see `Request.confirm`."""
+
+    def confirm() -> Mapping[str, str] | None:
+        record = read_record(talk, key)
+        if record.revision is None or record.revision == change.condition.if_match:
+            return None
+        if change.data is not None and (record.digest is None or record.digest != digest()):
+            return None
+        if change.metadata is not None and _text(record.metadata) != _text(change.metadata):
+            return None
+        if change.permissions is not None:
+            permissions = permissions_document(change.permissions)
+            if talk.document(key, "permissions") != permissions:
+                return None
+        return {"ETag": format_etag(record.revision)}
+
+    return confirm
+
+
+def _text(metadata: object) -> str:
+    # Python takes True for 1, which JSON does not.
+    return json.dumps(metadata, sort_keys=True)
+
+
+def _digest_of(digest: str | None, body: bytes | Upload) -> str | None:
+    """Return the digest of the data, which is read once more if the last try did not get far."""
+    if digest is None and isinstance(body, Upload) and body.replayable and not body.ended:
+        for _ in body:
+            pass
+    return _digest_sent(digest, body)
 
 
 def _at_hand(talk: Conversation, source: Source) -> tuple[bytes | None, str | None]:
@@ -108,6 +181,13 @@ def _at_hand(talk: Conversation, source: Source) -> tuple[bytes | None, str | No
     else:
         small = None
     return small, sha256(data) if data is not None and talk.has("digest") else None
+
+
+def _content_digest(talk: Conversation, body: bytes | Upload) -> dict[str, str]:
+    """Return the field by which a server knows a body that was changed on its way."""
+    if not talk.has("digest") or not isinstance(body, bytes):
+        return {}
+    return {"Content-Digest": field_of_digest(sha256(body))}
 
 
 def _upload(talk: Conversation, source: Source, head: bytes, digest: str | None) -> Upload:

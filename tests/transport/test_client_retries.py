@@ -27,7 +27,7 @@ from kvstore.transport.sender import Sender
 from tests.transport.clients import EVERYTHING, HASTY, announced, client, whole
 from tests.transport.wire_server import BOUND, Step, Wire, WireServer, answer, refused_port
 
-#: To ask for, to change unconditionally, and to change once.
+#: To ask for, to change unconditionally, to change under a condition, and to change once.
 REPEATABLE: dict[str, Callable[[Any], object]] = {
     "GET": lambda store: store.get_data("k").read(),
     "HEAD": lambda store: store.exists("k"),
@@ -35,12 +35,15 @@ REPEATABLE: dict[str, Callable[[Any], object]] = {
     "DELETE": lambda store: store.delete("k"),
     "GET if": lambda store: store.get_data("k"),
 }
+CONDITIONAL: dict[str, Callable[[Any], object]] = {
+    "PUT if": lambda store: store.set_data("k", b"d", if_match="r"),
+    "PUT new": lambda store: store.set("k", b"d", if_none_match="*"),
+    "PUT metadata if": lambda store: store.set_metadata("k", {"n": 1}, if_match="r"),
+    "DELETE if": lambda store: store.delete("k", if_match="r"),
+}
 ONCE_ONLY: dict[str, Callable[[Any], object]] = {
     "POST": lambda store: store.update_metadata("k", {"n": 1}),
     "POST auth": lambda store: store.update_permissions("k", {"read": {"x"}}),
-    "PUT if": lambda store: store.set_data("k", b"d", if_match="r"),
-    "PUT new": lambda store: store.set("k", b"d", if_none_match="*"),
-    "DELETE if": lambda store: store.delete("k", if_match="r"),
     "POST if": lambda store: store.update_metadata("k", {"n": 1}, if_match="r"),
 }
 
@@ -71,7 +74,7 @@ GOOD = answer(200, b"", ETag='"r"')
 WAYS = pytest.mark.parametrize("credentials", [lambda: None, whole], ids=["lean", "whole"])
 
 
-@pytest.mark.parametrize("ask", REPEATABLE.values(), ids=REPEATABLE)
+@pytest.mark.parametrize("ask", [*REPEATABLE.values(), *CONDITIONAL.values()])
 @WAYS
 def test_what_is_the_same_twice_is_tried_again(ask, credentials):
     faults = [*DOUBTFUL.values(), *NOT_DONE.values(), answer(408), answer(425)]
@@ -95,7 +98,7 @@ def test_what_is_not_the_same_twice_is_sent_once(ask, credentials):
                 assert len(server.seen) == number + 1
 
 
-@pytest.mark.parametrize("ask", ONCE_ONLY.values(), ids=ONCE_ONLY)
+@pytest.mark.parametrize("ask", [*CONDITIONAL.values(), *ONCE_ONLY.values()])
 def test_what_the_server_did_not_do_may_be_sent_again_whatever_it_is(ask):
     steps = [step for fault in NOT_DONE.values() for step in (fault, fault, GOOD)]
     with WireServer(steps, service=announced(*EVERYTHING)) as server:
@@ -104,7 +107,7 @@ def test_what_the_server_did_not_do_may_be_sent_again_whatever_it_is(ask):
                 ask(store)
 
 
-@pytest.mark.parametrize("ask", ONCE_ONLY.values(), ids=ONCE_ONLY)
+@pytest.mark.parametrize("ask", [*CONDITIONAL.values(), *ONCE_ONLY.values()])
 def test_what_was_not_sent_may_be_sent_again_whatever_it_is(ask):
     class Unreachable(requests.adapters.HTTPAdapter):
         left = 0
@@ -128,7 +131,7 @@ def test_what_was_not_sent_may_be_sent_again_whatever_it_is(ask):
             ask(store)
 
 
-@pytest.mark.parametrize("ask", [*REPEATABLE.values(), *ONCE_ONLY.values()])
+@pytest.mark.parametrize("ask", [*REPEATABLE.values(), *CONDITIONAL.values(), *ONCE_ONLY.values()])
 def test_a_refusal_is_final(ask):
     statuses = [400, 401, 403, 405, 409, 410, 412, 413, 501, 505, 507]
     with WireServer(

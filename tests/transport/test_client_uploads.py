@@ -374,7 +374,9 @@ def test_an_early_answer_over_a_connection_that_goes_on_is_taken_after_the_body(
         wire.send(answer(412))
         wire.body()
 
-    with WireServer([refuse, answer(200, b"next")]) as server, client(server) as store:
+    steps = [answer(200, b"before"), refuse, answer(200, b"next")]
+    with WireServer(steps) as server, client(server) as store:
+        assert store.get_data("k").read() == b"before"
         with pytest.raises(ConflictError):
             store.set_data("k", iter([LARGE, LARGE]))
         assert store.get_data("k").read() == b"next"

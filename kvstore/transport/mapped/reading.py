@@ -10,12 +10,15 @@ from typing import Any, BinaryIO
 from kvstore.profiles.facts import record_of
 from kvstore.streams import CheckedReader, buffered
 from kvstore.transport.bodies import INLINE
+from kvstore.transport.mapped.contents import check_revision, decoded
 from kvstore.transport.mapped.decoding import coding_of
 from kvstore.transport.mapped.metadata import metadata_of, record_with_metadata
 from kvstore.transport.mapped.replies import Reply
-from kvstore.transport.mapped.slices import check_revision, decoded, open_range
+from kvstore.transport.mapped.resuming import resuming
+from kvstore.transport.mapped.slices import open_range
 from kvstore.transport.mapped.spooling import Spool
 from kvstore.transport.mapped.talk import Talk
+from kvstore.transport.resuming import Rest
 from kvstore.values import Opener, Record
 
 
@@ -98,7 +101,9 @@ def _whole(talk: Talk, reply: Reply, told: Mapping[str, Any], key: str) -> Binar
         return io.BytesIO()
     digest = told.get("digest") if talk.verify_digests else None
     stream, size = decoded(reply, told, key)
-    checked = CheckedReader(stream, size=size, digest=digest, key=key)
+    begun = Rest(stream, 0)
+    reader = resuming(talk, begun, told, key, size=size, checked=digest is not None)
+    checked = CheckedReader(reader, size=size, digest=digest, key=key)
     if size is not None and size <= INLINE:
         with checked:  # so that the connection is free again
             return io.BytesIO(checked.readall())

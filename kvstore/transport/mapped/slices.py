@@ -6,15 +6,18 @@ import io
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
-from kvstore.errors import ConflictError, RangeError, StoreError, TransportError
+from kvstore.errors import RangeError, StoreError, TransportError
 from kvstore.profiles.ranges import format_range, parse_content_range, parse_unsatisfied
 from kvstore.streams import CheckedReader, buffered
 from kvstore.transport.bodies import Answer, BodyStream
-from kvstore.transport.mapped.decoding import GunzipStream, coding_of
+from kvstore.transport.mapped.contents import check_revision, decoded
+from kvstore.transport.mapped.decoding import coding_of
 from kvstore.transport.mapped.metadata import size_of
 from kvstore.transport.mapped.replies import Reply
+from kvstore.transport.mapped.resuming import resuming
 from kvstore.transport.mapped.spooling import Spool
 from kvstore.transport.mapped.talk import Talk
+from kvstore.transport.resuming import Rest
 from kvstore.values import resolve_range
 
 _PIECE = 1 << 18
@@ -39,8 +42,9 @@ def open_range(talk: Talk, key: str, start: int, end: int | None, revision: str 
         told = reply.told()
         check_revision(reply, told, revision)
         count = _part(answer, start, end)
-        stream = CheckedReader(BodyStream(answer), size=count, digest=None, key=key)
-        return buffered(stream)
+        begun = Rest(BodyStream(answer), start)
+        reader = resuming(talk, begun, told, key, part=(start, start + count))
+        return buffered(CheckedReader(reader, size=count, digest=None, key=key))
     talk.judge(reply)
     told = reply.told()
     check_revision(reply, told, revision)
@@ -133,35 +137,3 @@ class _Limited(io.RawIOBase):
         if not self.closed:
             self._stream.close()
         super().close()
-
-
-def decoded(reply: Reply, told: Mapping[str, Any], key: str) -> tuple[io.RawIOBase, int | None]:
-    """Return the data as they are stored, and their size if it is known.
-
-    Raises:
-        TransportError: the answer contradicts itself, or nothing bounds what it is decoded to.
-    """
-    answer, size = reply.answer, told.get("size")
-    if coding_of(answer) is None:
-        if None not in (size, answer.length) and size != answer.length:
-            raise answer.refused(f"has {answer.length} bytes, not {size} as announced")
-        return BodyStream(answer), answer.length if size is None else size
-    if size is None:
-        # Nothing else would bound what a few bytes may be decoded to.
-        raise answer.refused("is encoded, and does not tell the size of the data")
-    return GunzipStream(BodyStream(answer), key=key), size
-
-
-def check_revision(reply: Reply, told: Mapping[str, Any], revision: str | None) -> None:
-    """Check that a reply is of *revision*, as far as it tells.
-
-    Raises:
-        ConflictError: it is of another one.
-    """
-    version = told.get("version")
-    if revision is None or version is None or str(version) == revision:
-        return
-    reply.answer.close()
-    key = reply.key
-    message = f"The key {key!a} is at revision {version} now, not {revision!a:.100}."
-    raise ConflictError(message, key=key)

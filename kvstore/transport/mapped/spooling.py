@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+from kvstore.hashing import sha256
 from kvstore.profiles.operations import Operation
-from kvstore.streams import Source, buffered, sha256
+from kvstore.streams import Source, buffered
 from kvstore.transport.bodies import Upload
 from kvstore.values import resolve_range
 

@@ -16,6 +16,7 @@ from kvstore.transport.bodies import Upload
 from kvstore.transport.exchange import Exchange, Request
 from kvstore.transport.mapped.decoding import coding_of
 from kvstore.transport.mapped.replies import Reply
+from kvstore.transport.tries import Tries
 from kvstore.writes import ALWAYS, Condition
 
 #: Operations that may be sent again although their method does not say so.
@@ -81,6 +82,7 @@ class Talk:
         condition: Condition = ALWAYS,
         judged: bool = True,
         url: str | None = None,
+        tries: Tries | None = None,
     ) -> Reply:
         """Send the request of an operation, and return the reply, whose outcome is an answer.
 
@@ -89,6 +91,7 @@ class Talk:
             headers: more header fields.
             judged: False returns whatever status came; see :meth:`judge`.
             url: instead of that of the operation, with all its parameters.
+            tries: those of the transfer that this is a part of.
 
         Raises:
             UnsupportedOperationError: there is no such operation, or it has no such condition.
@@ -117,7 +120,7 @@ class Talk:
             conditional=bool(condition),
             repeatable=name in _REPEATABLE,
         )
-        reply = Reply(self.exchange(request), operation, request, sent)
+        reply = Reply(self.exchange(request, tries), operation, request, sent)
         return self.judge(reply) if judged else reply
 
     def judge(self, reply: Reply) -> Reply:
