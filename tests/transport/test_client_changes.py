@@ -220,15 +220,18 @@ def test_credentials_that_do_not_hold_any_more_end_the_watch():
 
 
 def test_a_write_whose_entry_comes_before_its_answer_is_ones_own():
-    may_answer = threading.Event()
+    is_sent, may_answer = threading.Event(), threading.Event()
 
     def put(wire: Wire) -> None:
         wire.body()
+        is_sent.set()
         assert may_answer.wait(BOUND)
         wire.send(answer(201, ETag='"r2"'))
 
     def give(wire: Wire) -> None:
-        feed(told(entry(2)), told(entry(3, "theirs")))(wire)
+        assert is_sent.wait(BOUND)
+        feed(told(entry(2)), told(entry(3, "theirs")), then=lambda _: may_answer.set())(wire)
+        wire.hang()
 
     def either(wire: Wire) -> None:
         (put if wire.seen.method == "PUT" else give)(wire)
@@ -239,7 +242,6 @@ def test_a_write_whose_entry_comes_before_its_answer_is_ones_own():
         with store.watch():
             thread = threading.Thread(target=store.set, args=("key", b""))
             thread.start()
-            may_answer.set()
             first, second = heard.next(), heard.next()
             thread.join(BOUND)
     told_of = {(event.key, event.origin) for event in (first, second)}
