@@ -106,7 +106,11 @@ class AuthorizedStore(Wrapper):
     # -- reading ---------------------------------------------------------------------------
 
     def _get(self, key: str) -> Value:
-        return self._shown(key, self._store.get(key))
+        try:
+            value = self._store.get(key)
+        except KeyNotFoundError:
+            raise missing(key) from None  # a server says it in words that a hidden key has not
+        return self._shown(key, value)
 
     def _record(self, key: str) -> Record:
         record = self._known(key)

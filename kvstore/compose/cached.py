@@ -26,6 +26,7 @@ from kvstore.errors import (
     StoreError,
     TooLargeError,
     TransportError,
+    UnavailableError,
 )
 from kvstore.hub import EventHub
 from kvstore.query import Query, run
@@ -89,8 +90,8 @@ class CachedStore(Wrapper):
         locks: str | os.PathLike[str] | None = None,
         events: EventHub | None = None,
     ) -> None:
-        if max_bytes is not None and (not is_integer(max_bytes) or max_bytes < 0):
-            raise InvalidRequestError(f"max_bytes is an integer from 0, not {max_bytes!r:.100}.")
+        if max_bytes is not None:
+            _checked(max_bytes)
         if offline not in get_args(Offline):
             known = ", ".join(get_args(Offline))
             raise InvalidRequestError(f"offline is one of {known}, not {offline!r:.100}.")
@@ -118,14 +119,14 @@ class CachedStore(Wrapper):
         return self._given, self._options
 
     def info(self) -> dict[str, Any]:
-        """Return what the remote store tells, and ``cache``: how often something happened.
+        """Return what the remote store tells, ``offline`` and ``cache``: what happened how often.
 
         ``hits``, ``misses`` (downloads), ``stale`` (served without having been asked for),
         ``corrupt`` (found to be damaged, and downloaded again): by this object.
         """
         with self._counting:
             counts = {name: self._counts[name] for name in _COUNTED}
-        return {**super().info(), "cache": counts}
+        return {**super().info(), "offline": self._options["offline"], "cache": counts}
 
     # -- the cache -------------------------------------------------------------------------
 
@@ -153,9 +154,12 @@ class CachedStore(Wrapper):
 
         Returns:
             The bytes that were freed.
+
+        Raises:
+            InvalidRequestError: *max_bytes* is no number from 0.
         """
         self._ready()
-        limit = self._max_bytes if max_bytes is None else max_bytes
+        limit = self._max_bytes if max_bytes is None else _checked(max_bytes)
         if limit is None:
             return 0
         _, freed = self._shelf.prune(limit)
@@ -272,22 +276,27 @@ class CachedStore(Wrapper):
                 return self._kept(wanted)
             for _ in range(TRIES):
                 value = self._store.get(key)
-                try:
-                    is_room = self._shelf.make_room(value.size)
-                except _NOT_KEPT:
-                    is_room = False
-                if not is_room:
+                if not self._can_keep(value):
                     return value
                 with closing(value):
                     self._add("misses")
                     try:
-                        self._shelf.put(value.record, Source(value))
+                        record = self._shelf.put(value.record, Source(value))
                     except ConflictError:
                         continue  # it was changed while it was read
                     except _NOT_KEPT:
                         return self._store.get(key)
-                return self._kept(value.record)
+                return self._kept(record)
         raise busy(key)
+
+    def _can_keep(self, value: Value) -> bool:
+        is_nameless = value.revision is None and value.digest is None
+        if is_nameless and not self._given[1].info()["digests"]:
+            return False  # what is kept could not be told from what others put there since
+        try:
+            return self._shelf.make_room(max(value.size, 0))
+        except _NOT_KEPT:
+            return False
 
     def _stream(self, record: Record, start: int | None, end: int | None) -> BinaryIO:
         """Return a stream over what is kept of *record*, which is downloaded again if need be.
@@ -356,13 +365,22 @@ class CachedStore(Wrapper):
         keys, self._changed.keys = self._changed.keys, set()
         for key in keys:
             try:
-                self._drop(key)
+                try:
+                    self._drop(key)
+                except (StorageError, UnavailableError):  # the lock cannot be had
+                    self._shelf.drop(key)
             except StoreError as error:  # the write has succeeded even so
                 _log.warning("%r could not forget %a: %s", self, key, error)
 
     def _add(self, name: str) -> None:
         with self._counting:
             self._counts[name] += 1
+
+
+def _checked(max_bytes: int) -> int:
+    if not is_integer(max_bytes) or max_bytes < 0:
+        raise InvalidRequestError(f"max_bytes is an integer from 0, not {max_bytes!r:.100}.")
+    return max_bytes
 
 
 class _Changed(threading.local):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from kvstore.errors import StorageError, UnavailableError
+from kvstore.errors import StorageError, StoreError, UnavailableError
 from kvstore.store import Store
 
 #: Seconds that somebody waits for a download that another one makes of the same key.
@@ -36,23 +36,28 @@ class KeyLocks:
 
         Raises:
             UnavailableError: somebody else has held it for too long.
-            StorageError, OSError: the folder of the lock files cannot be used.
+            StorageError: the folder of the lock files cannot be used.
         """
         number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) % _LOCKS
-        lock: FileLock | _InMemory
-        if self._folder is None and self._local.info()["durability"] == "none":
-            lock = _in_memory(self._local, number)  # no other process has this store
-        else:
-            lock = self._mine.lock(self._place() / f"{number:03x}.lock")
         try:
+            lock = self._lock(number)
             lock.acquire()
         except Timeout:
             message = f"Somebody else has been downloading for {_PATIENCE:.0f} s: {key!a}."
             raise UnavailableError(message, key=key) from None
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, StoreError):
+                raise
+            raise StorageError(f"The lock of {key!a} cannot be had: {error}.", key=key) from error
         try:
             yield
         finally:
             lock.release()
+
+    def _lock(self, number: int) -> FileLock | _InMemory:
+        if self._folder is None and self._local.info()["durability"] == "none":
+            return _in_memory(self._local, number)  # no other process has this store
+        return self._mine.lock(self._place() / f"{number:03x}.lock")
 
     def _place(self) -> Path:
         if self._folder is not None:

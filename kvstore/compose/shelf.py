@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import threading
 import time
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from kvstore.documents import JsonObject
@@ -63,12 +64,15 @@ class Shelf:
     def __init__(self, local: Store, max_bytes: int | None) -> None:
         self._local = local
         self._max_bytes = max_bytes
-        self._lock = threading.Lock()
+        # A listener of the local store may read what is just being pruned.
+        self._lock = threading.RLock()
         self._pins: Counter[str] = Counter()
+        self._unpinned: deque[str] = deque()
         self._used: dict[str, float] = {}
         self._last = 0.0
         self._verified: dict[tuple[str, str | None], None] = {}
         self._room = 0  # bytes that may be added before it is looked how much there is
+        _shelves.add(self)
 
     def facts(self, key: str) -> Record | None:
         """Return what the remote store told of *key*, None if it is not kept."""
@@ -93,8 +97,11 @@ class Shelf:
             if entry is not None:
                 yield entry.record
 
-    def put(self, record: Record, data: Source) -> None:
+    def put(self, record: Record, data: Source) -> Record:
         """Keep the data of this record; whatever fails leaves no new entry.
+
+        Returns:
+            The record, with the digest of the data if that is known now.
 
         Raises:
             IntegrityError: the data do not have the digest of the record.
@@ -114,6 +121,7 @@ class Shelf:
             self.drop(record.key)
             message = f"The data of {record.key!a} has {digest}, not {record.digest}."
             raise IntegrityError(message, key=record.key)
+        return replace(record, digest=record.digest or digest)
 
     def drop(self, key: str) -> None:
         """Forget *key*, if it is kept."""
@@ -154,7 +162,9 @@ class Shelf:
         """Keep *key* from being pruned until what is returned is called, which may be twice."""
         with self._lock:
             self._pins[key] += 1
-        return _Once(self._unpin, key)
+        # Values that nobody closes are let go by the garbage collector, which may come in any
+        # thread at any moment, also where this lock is held.
+        return _Once(self._unpinned.append, key)
 
     def make_room(self, size: int) -> bool:
         """Prune so that *size* more bytes may be kept; False if they are more than ever may."""
@@ -204,9 +214,9 @@ class Shelf:
 
     def _remove(self, local: Record) -> bool:
         with self._lock:  # nobody begins to read it meanwhile
-            if self._pins[local.key]:
+            self._unpin()
+            if local.key in self._pins:
                 return False
-            del self._pins[local.key]
             self._used.pop(local.key, None)
             with contextlib.suppress(KeyNotFoundError):
                 try:
@@ -235,8 +245,9 @@ class Shelf:
             self._last = self._used[key] = max(time.time(), self._last + 1e-6)
             return self._last
 
-    def _unpin(self, key: str) -> None:
-        with self._lock:
+    def _unpin(self) -> None:
+        while self._unpinned:
+            key = self._unpinned.popleft()
             self._pins[key] -= 1
             if self._pins[key] <= 0:
                 del self._pins[key]
@@ -315,7 +326,7 @@ def _check(key: str, entry: _Entry, actual: str) -> None:
 
 def _is_same(wanted: Record, kept: Record) -> bool:
     """Tell whether two records are of the same revision, which one that says nothing is not."""
-    if wanted.size != kept.size:
+    if wanted.size not in (-1, kept.size):  # not every server tells it before the data
         return False
     if None not in (wanted.digest, kept.digest) and wanted.digest != kept.digest:
         return False
@@ -347,3 +358,15 @@ def _entry_of(local: Record) -> _Entry | None:
             )
             return _Entry(local, record, used)
     return None
+
+
+_shelves: weakref.WeakSet[Shelf] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for shelf in _shelves:  # the thread that held it may not be in the child
+        shelf._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 
 import pytest
 
@@ -73,6 +74,27 @@ def test_values_that_nobody_closes_can_be_pruned(far: FarStore, local: Store) ->
         assert kept(local) == []
 
 
+def test_values_may_be_let_go_at_any_moment(far: FarStore) -> None:
+    # The garbage collector comes when it likes: also in the middle of pruning, in that thread.
+    far.set("key", b"data")
+    with MemoryStore() as local, CachedStore(far, local) as cached:
+        values = [cached.get("key")]
+
+        def let_go(event: kvstore.StoreDeleteEvent) -> None:
+            values.clear()
+            gc.collect()
+
+        local.set("other", b"", metadata=local.get_metadata("key"))
+        with local.events.connected_to(kvstore.StoreDeleteEvent, let_go):
+            thread = threading.Thread(target=cached.prune, args=(0,), daemon=True)
+            thread.start()
+            thread.join(60)
+            assert not thread.is_alive()
+            cached.clear()
+        assert values == []
+        assert kept(local) == []
+
+
 def test_what_the_local_store_cannot_keep_passes_through(far: FarStore) -> None:
     schema = {"type": "object", "required": ["no entry has this"]}
     with MemoryStore(metadata_schema=schema) as local, CachedStore(far, local) as cached:
@@ -95,6 +117,8 @@ def test_foreign_keys_in_the_local_store_are_not_served(far: FarStore, local: St
 def test_no_number_of_bytes(far: FarStore, wrong: int) -> None:
     with pytest.raises(InvalidRequestError):
         CachedStore(far, MemoryStore(), max_bytes=wrong)
+    with CachedStore(far, MemoryStore()) as cached, pytest.raises(InvalidRequestError):
+        cached.prune(wrong)
 
 
 def test_caches_before_caches(far: FarStore, local: Store) -> None:

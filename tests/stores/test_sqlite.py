@@ -209,6 +209,7 @@ def test_a_value_that_was_closed_can_be_read_while_it_is_there(store):
 
 def test_values_leave_no_file_open(store):
     store.set("key", LARGE)
+    gc.collect()  # what tests before this one have left to the collector would be counted, too
     before = list(FILES.iterdir()) if FILES.exists() else None
     for _ in range(3):
         value = store.get("key")
@@ -217,7 +218,7 @@ def test_values_leave_no_file_open(store):
     del value, stream
     gc.collect()
     if before is not None:
-        assert len(list(FILES.iterdir())) == len(before)
+        assert len(list(FILES.iterdir())) <= len(before)
 
 
 def test_more_values_than_files_may_be_open(store):
