@@ -24,7 +24,11 @@ class ParallelHash:
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
         self._size = 0
-        self._gathered = bytearray()
+        # One is filled while the other is hashed; memory that is new to each piece costs as much as
+        # its hash.
+        self._filled = 0
+        self._buffer = bytearray()
+        self._other = bytearray()
         self._helper: ThreadPoolExecutor | None = None
         self._running: Future[None] | None = None
 
@@ -46,16 +50,24 @@ class ParallelHash:
         if self._size < _WORTH_A_THREAD:
             self._hash.update(piece)
             return
-        self._gathered += piece
-        if len(self._gathered) >= _GATHERED:
-            self._hand_over(self._gathered)
-            self._gathered = bytearray()
+        if not self._buffer:
+            self._buffer, self._other = bytearray(_GATHERED), bytearray(_GATHERED)
+        while len(piece):
+            count = min(len(piece), _GATHERED - self._filled)
+            self._buffer[self._filled : self._filled + count] = piece[:count]
+            self._filled += count
+            piece = piece[count:]
+            if self._filled == _GATHERED:
+                self._hand_over(self._buffer)
+                self._buffer, self._other = self._other, self._buffer
+                self._filled = 0
 
     def digest(self) -> bytes:
         """Return the digest of all."""
         self._wait()
-        self._hash.update(self._gathered)
-        self._gathered = bytearray()
+        with memoryview(self._buffer) as rest:
+            self._hash.update(rest[: self._filled])
+        self._filled = 0
         return self._hash.digest()
 
     def close(self) -> None:

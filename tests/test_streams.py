@@ -636,3 +636,16 @@ def test_a_parallel_hash_that_is_given_up_leaves_no_thread():
             parallel.update(bytes(MIB))
         raise ZeroDivisionError
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("size", [0, 5, 4 * MIB, 4 * MIB + 7, 9 * MIB + 1])
+def test_pieces_that_are_overwritten_are_hashed_as_they_were(size):
+    data = (DATA * (size // len(DATA) + 1))[:size]
+    buffer = bytearray(MIB + 3)
+    with ParallelHash() as digest:
+        for start in range(0, size, len(buffer)):
+            piece = data[start : start + len(buffer)]
+            buffer[: len(piece)] = piece
+            digest.update_copied(memoryview(buffer)[: len(piece)])
+            buffer[: len(piece)] = bytes(len(piece))
+        assert digest.digest() == digest.digest() == hashlib.sha256(data).digest()
