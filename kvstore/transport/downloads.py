@@ -9,10 +9,11 @@ from kvstore.errors import ConflictError, IntegrityError, RangeError, TransportE
 from kvstore.hashing import sha256
 from kvstore.profiles import wire
 from kvstore.profiles.conditions import format_etag
-from kvstore.profiles.ranges import format_range, parse_content_range, parse_unsatisfied
+from kvstore.profiles.ranges import format_range, parse_unsatisfied
 from kvstore.streams import CheckedReader, buffered
 from kvstore.transport.bodies import Answer, BodyStream
 from kvstore.transport.conversation import Conversation
+from kvstore.transport.parts import check_denied, check_part
 from kvstore.transport.resuming import Rest, ResumingReader
 from kvstore.transport.tries import Tries
 from kvstore.values import resolve_range
@@ -82,7 +83,7 @@ class Download:
         self._learn(answer)
         if answer.status == 200:
             return self._cut_out(answer, start, end, tries)
-        last = start + _part(answer, start, end)
+        last = start + check_part(answer, start, end)
         if answer.is_loaded:
             data = answer.read(last - start)
             if len(data) != last - start:
@@ -154,7 +155,7 @@ class Download:
                 return None  # only what ends the first answer was missing
             raise self._changed()
         if answer.status == 206:
-            end: int | None = position + _part(answer, position, self._end)
+            end: int | None = position + check_part(answer, position, self._end)
             rest = Rest(BodyStream(answer), position)
         else:
             length = answer.length
@@ -190,11 +191,7 @@ class Download:
         answer.finish()
         if size is None:
             size = size_of(self._talk, self._key)
-        if size > start:
-            raise answer.refused(f"denies a range from {start} within {size} bytes")
-        if size < start:
-            message = f"The range begins at {start}, behind the data of {size} bytes."
-            raise RangeError(message, key=self._key, size=size)
+        check_denied(answer, start, size, self._key)
 
     def _cut_out(self, answer: Answer, start: int, end: int | None, tries: Tries) -> BinaryIO:
         """The server ignores ranges and sends everything: skip up to the start, stop at the end."""
@@ -218,19 +215,3 @@ class Download:
 def size_of(talk: Conversation, key: str) -> int:
     """Return how many bytes of data *key* has."""
     return wire.record_of_headers(key, talk.ask("HEAD", key, "data").headers, {}).size
-
-
-def _part(answer: Answer, start: int, end: int | None) -> int:
-    """Return how many bytes of data a 206 has, which are those asked for."""
-    try:
-        first, last, size = parse_content_range(answer.headers.get("Content-Range", ""))
-    except TransportError:
-        answer.close()
-        raise
-    wanted = size if end is None else end if size is None else min(end, size)
-    if first != start or last != wanted:
-        # With an end left open and no size told, nobody could tell that it is the end.
-        raise answer.refused(f"has the bytes {first} to {last}, not {start} to {wanted}")
-    if answer.length not in (None, last - first):
-        raise answer.refused(f"has {answer.length} bytes, not {last - first}")
-    return last - first

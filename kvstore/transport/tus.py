@@ -14,7 +14,6 @@ from urllib.parse import urljoin
 
 from kvstore.documents import dump_json
 from kvstore.errors import (
-    ConflictError,
     IntegrityError,
     InvalidRequestError,
     KeyNotFoundError,
@@ -233,9 +232,7 @@ class _Sending:
 def _may_go_on(error: StoreError) -> bool:
     if error.status in (_LOCKED, _WRONG_OFFSET):
         return True
-    return isinstance(error, (TransportError, UnavailableError)) and not isinstance(
-        error, ConflictError
-    )
+    return isinstance(error, (TransportError, UnavailableError))
 
 
 def _offset(answer: Answer) -> int:

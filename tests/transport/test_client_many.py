@@ -193,6 +193,8 @@ def test_a_batch_that_was_not_begun_is_sent_again() -> None:
     steps = [as_json({}, 503, Retry_After=0), done]
     with WireServer(steps, service=BATCHING) as server, client(server, HASTY) as store:
         store.multiupdate_metadata(list("ab"), [{"n": 1}, {"n": 2}])
+    assert server.told == ["POST /batch"] * 2
+    assert server.seen[0].body == server.seen[1].body
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,9 @@ def test_the_server_says_that_it_stands_elsewhere_or_is_busy(status: int):
     if status == 503:  # nothing was done: it is sent again at once
         del steps[3]
     with WireServer(steps, service=SERVICE) as server, store_on(server) as store:
-        store.set_data("k", DATA)
+        assert store.set_data("k", DATA) == "r1"
+    assert server.told.count("PATCH /uploads/one") == 2
+    assert server.seen[-1].body == DATA
 
 
 def test_a_condition_that_does_not_hold_is_a_conflict():

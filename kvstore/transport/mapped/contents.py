@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from kvstore.errors import ConflictError
-from kvstore.transport.bodies import BodyStream
+from kvstore.transport.bodies import Answer, BodyStream
 from kvstore.transport.mapped.decoding import GunzipStream, coding_of
 from kvstore.transport.mapped.replies import Reply
+from kvstore.transport.parts import check_part
 
 
 def decoded(reply: Reply, told: Mapping[str, Any], key: str) -> tuple[io.RawIOBase, int | None]:
@@ -42,3 +43,14 @@ def check_revision(reply: Reply, told: Mapping[str, Any], revision: str | None) 
     key = reply.key
     message = f"The key {key!a} is at revision {version} now, not {revision!a:.100}."
     raise ConflictError(message, key=key)
+
+
+def check_stored_part(answer: Answer, start: int, end: int | None) -> int:
+    """As `check_part`, of bytes as they are stored.
+
+    Raises:
+        TransportError: they are others, or encoded.
+    """
+    if coding_of(answer) is not None:
+        raise answer.refused("has a range of encoded bytes")
+    return check_part(answer, start, end)

@@ -6,12 +6,10 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from kvstore.errors import TransportError
 from kvstore.profiles.conditions import format_etag
-from kvstore.profiles.ranges import format_range, parse_content_range
-from kvstore.transport.bodies import Answer, BodyStream
-from kvstore.transport.mapped.contents import check_revision, decoded
-from kvstore.transport.mapped.decoding import coding_of
+from kvstore.profiles.ranges import format_range
+from kvstore.transport.bodies import BodyStream
+from kvstore.transport.mapped.contents import check_revision, check_stored_part, decoded
 from kvstore.transport.mapped.replies import Reply
 from kvstore.transport.mapped.talk import Talk
 from kvstore.transport.resuming import Rest, ResumingReader
@@ -78,7 +76,7 @@ class _Rest:
         told = reply.told()
         check_revision(reply, told, None if self._version is None else str(self._version))
         if status == 206:
-            _check_part(reply.answer, position)
+            check_stored_part(reply.answer, position, self._end)
             return Rest(BodyStream(reply.answer), position)
         if self._end is not None:
             raise reply.answer.refused("has no range of the data any more")
@@ -89,16 +87,3 @@ class _Rest:
             reply.answer.finish()
             return io.BytesIO()
         return decoded(reply, told, self._key)[0]
-
-
-def _check_part(answer: Answer, position: int) -> None:
-    """Check that a 206 has the bytes from *position* on, as they are stored."""
-    if coding_of(answer) is not None:
-        raise answer.refused("has a range of encoded bytes")
-    try:
-        first, _, _ = parse_content_range(answer.headers.get("Content-Range", ""))
-    except TransportError:
-        answer.close()
-        raise
-    if first != position:
-        raise answer.refused(f"has the bytes from {first} on, not from {position}")

@@ -6,17 +6,17 @@ import io
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
-from kvstore.errors import RangeError, StoreError, TransportError
-from kvstore.profiles.ranges import format_range, parse_content_range, parse_unsatisfied
+from kvstore.errors import StoreError
+from kvstore.profiles.ranges import format_range, parse_unsatisfied
 from kvstore.streams import CheckedReader, buffered
 from kvstore.transport.bodies import Answer, BodyStream
-from kvstore.transport.mapped.contents import check_revision, decoded
-from kvstore.transport.mapped.decoding import coding_of
+from kvstore.transport.mapped.contents import check_revision, check_stored_part, decoded
 from kvstore.transport.mapped.metadata import size_of
 from kvstore.transport.mapped.replies import Reply
 from kvstore.transport.mapped.resuming import resuming
 from kvstore.transport.mapped.spooling import Spool
 from kvstore.transport.mapped.talk import Talk
+from kvstore.transport.parts import check_denied
 from kvstore.transport.resuming import Rest
 from kvstore.values import resolve_range
 
@@ -41,7 +41,7 @@ def open_range(talk: Talk, key: str, start: int, end: int | None, revision: str 
     if asks and answer.status == 206:
         told = reply.told()
         check_revision(reply, told, revision)
-        count = _part(answer, start, end)
+        count = check_stored_part(answer, start, end)
         begun = Rest(BodyStream(answer), start)
         reader = resuming(talk, begun, told, key, part=(start, start + count))
         return buffered(CheckedReader(reader, size=count, digest=None, key=key))
@@ -51,34 +51,12 @@ def open_range(talk: Talk, key: str, start: int, end: int | None, revision: str 
     return _cut_out(reply, told, key, start, end)
 
 
-def _part(answer: Answer, start: int, end: int | None) -> int:
-    """Return how many bytes of data a 206 has, which are those asked for."""
-    if coding_of(answer) is not None:
-        raise answer.refused("has a range of encoded bytes")
-    try:
-        first, last, size = parse_content_range(answer.headers.get("Content-Range", ""))
-    except TransportError:
-        answer.close()
-        raise
-    wanted = size if end is None else end if size is None else min(end, size)
-    if first != start or last != wanted:
-        # With an end left open and no size told, nobody could tell that it is the end.
-        raise answer.refused(f"has the bytes {first} to {last}, not {start} to {wanted}")
-    if answer.length not in (None, last - first):
-        raise answer.refused(f"has {answer.length} bytes, not {last - first}")
-    return last - first
-
-
 def _no_range(talk: Talk, reply: Reply, key: str, start: int) -> BinaryIO:
     size = parse_unsatisfied(reply.answer.headers.get("Content-Range", ""))
     reply.answer.finish()
     if size is None:
         size = size_of(talk, key)
-    if size > start:
-        raise reply.answer.refused(f"denies a range from {start} within {size} bytes")
-    if size < start:
-        message = f"The range begins at {start}, behind the data of {size} bytes."
-        raise RangeError(message, key=key, size=size)
+    check_denied(reply.answer, start, size, key)
     return io.BytesIO()
 
 
