@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from kvstore.documents import JsonObject, copy_json
 from kvstore.errors import ChangesLostError, InvalidRequestError, UnsupportedOperationError
 from kvstore.lifecycle import Lifecycle
-from kvstore.values import Record, Value, copy_record, is_integer
+from kvstore.values import Permissions, Record, Value, copy_record, is_integer
 
 Action: TypeAlias = Literal["set", "update", "delete"]
 
@@ -32,6 +32,8 @@ class JournalEntry:
     metadata: JsonObject
     #: Seconds since the epoch. For people: clocks are set, ``seq`` alone tells the order.
     time: float
+    #: The permissions after it; of a ``delete`` the last. None where they are not told.
+    permissions: Permissions | None = None
 
 
 class History(Lifecycle):
@@ -70,7 +72,7 @@ class History(Lifecycle):
             if not is_integer(number) or number is None or number < 0:
                 raise InvalidRequestError(f"{name} is an integer from 0, not {number!r:.100}.")
         found = self._changes(since, limit)
-        return (replace(entry, metadata=copy_json(entry.metadata)) for entry in found)
+        return map(_copy, found)
 
     def versions(self, key: str) -> list[Record]:
         """Return the records of the versions of *key*, the newest first.
@@ -99,6 +101,13 @@ class History(Lifecycle):
     def _get_version(self, key: str, version: str) -> Value:
         """Shortcut. Return the value as it was; KeyNotFoundError if it is not kept."""
         raise UnsupportedOperationError(f"{self!r} keeps no versions.", key=key)
+
+
+def _copy(entry: JournalEntry) -> JournalEntry:
+    permissions = entry.permissions
+    if permissions is not None:
+        permissions = {name: set(tags) for name, tags in permissions.items()}
+    return replace(entry, metadata=copy_json(entry.metadata), permissions=permissions)
 
 
 def check_since(since: int, *, oldest: int, newest: int) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
-import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -26,15 +24,11 @@ from kvstore.hub import EventHub
 from kvstore.noticing import Halt
 from kvstore.query import Query
 from kvstore.readonly import ReadOnlyStore
-from kvstore.store import Store
 from kvstore.values import OWNED, PUBLIC, Permissions, Record, Value, check_permissions
 from kvstore.writes import Change, Condition, Written, missing, missing_version
 
 READ = "read"
 WRITE = "write"
-
-#: Changes of a store whose permissions are remembered.
-_REMEMBERED = 10_000
 
 
 class AuthorizedStore(Wrapper):
@@ -54,10 +48,10 @@ class AuthorizedStore(Wrapper):
     revision whose permissions were looked at. Where it is not they are looked at again; after
     many times, or where the data can be read only once, ``UnavailableError`` says so.
 
-    History: an earlier version may be read by who may read the key now and could read it then.
-    Journals do not record permissions. Of the changes before the current one of a key those are
-    told that went through an object of this class in this process, and those whose version is
-    kept; others are left out, deletions too. Their numbers are those of the store within.
+    History: an earlier version, or a change, is shown to who may read the key now and could read it
+    then; a deletion to who could read the key until then. Where the store within does not tell the
+    permissions of then, only the newest change of a key is shown. Numbers of changes are those of
+    the store within.
 
     Cheap to make: a server makes one for each request.
 
@@ -86,7 +80,6 @@ class AuthorizedStore(Wrapper):
             raise InvalidPermissionsError(f"tags is an iterable of tags, not one: {tags!a:.100}.")
         self._user_tag = user_tag
         self._tags = _checked(frozenset((user_tag, *tags)))
-        self._past = _past_of(store)
 
     def __repr__(self) -> str:
         return f"<AuthorizedStore of {self._user_tag!a:.100} in {self._store!r:.150}>"
@@ -153,10 +146,10 @@ class AuthorizedStore(Wrapper):
     # -- history ---------------------------------------------------------------------------
 
     def _changes(self, since: int, limit: int | None) -> Iterator[JournalEntry]:
-        return islice(filter(self._sees, self._store.changes(since)), limit)
+        return islice(self._seen(self._store.changes(since)), limit)
 
     def _follow(self, since: int, interval: float, halt: Halt) -> Iterator[JournalEntry]:
-        return filter(self._sees, self._inner()._follow(since, interval, halt))
+        return self._seen(self._inner()._follow(since, interval, halt))
 
     def _versions(self, key: str) -> list[Record]:
         records = self._store.versions(key)
@@ -187,8 +180,6 @@ class AuthorizedStore(Wrapper):
                 if not can_repeat(change):
                     raise busy(key) from None
                 continue  # they may have changed the permissions
-            permissions = step.new_permissions(old, self._user_tag)
-            self._past.remember(key, written.revision, permissions)
             if old is not None and not self._has(old, READ):
                 written = replace(written, metadata=change.metadata or {})
             return written
@@ -202,8 +193,6 @@ class AuthorizedStore(Wrapper):
             if not self._has(record, WRITE):
                 raise self._refused(key, "delete")
             condition.check(key, record.revision, exists=True)
-            permissions = self._permissions_of(record)
-            self._past.remember(key, record.revision, permissions)  # before anybody is told
             try:
                 self._store.delete(key, if_match=_revision_of(record))
             except (ConflictError, KeyNotFoundError):
@@ -238,15 +227,10 @@ class AuthorizedStore(Wrapper):
         return self._holds(self._permissions_of(record), *rights)
 
     def _holds(self, permissions: Permissions, *rights: str) -> bool:
-        return any(
-            not self._tags.isdisjoint(permissions.get(name, ())) for name in (OWNED, *rights)
-        )
+        return allows(permissions, self._tags, *rights)
 
     def _could(self, version: Record) -> bool:
-        permissions = version.permissions
-        if permissions is None:
-            permissions = self._past.of(version.key, version.revision)
-        return permissions is not None and self._holds(permissions, READ)
+        return version.permissions is not None and self._holds(version.permissions, READ)
 
     def _permissions_of(self, record: Record) -> Permissions:
         if record.permissions is not None:
@@ -256,20 +240,24 @@ class AuthorizedStore(Wrapper):
         except KeyNotFoundError:
             return {}  # deleted meanwhile
 
+    def _seen(self, entries: Iterator[JournalEntry]) -> Iterator[JournalEntry]:
+        try:
+            for entry in entries:
+                if self._sees(entry):
+                    yield entry if self._may(entry, OWNED) else replace(entry, permissions=None)
+        finally:
+            close(entries)
+
     def _sees(self, entry: JournalEntry) -> bool:
+        if entry.action == "delete":
+            return self._may(entry, READ)
         now = self._known(entry.key)
-        if entry.action != "delete" and now is not None:
-            if not self._has(now, READ):
-                return False
-            if now.revision == entry.revision:
-                return True
-        then = self._past.of(entry.key, entry.revision)
-        if then is not None:
-            return self._holds(then, READ)
-        if not self._store.info()["versions"]:
-            return False
-        kept = self._store.versions(entry.key)
-        return any(v.revision == entry.revision and self._could(v) for v in kept)
+        if entry.permissions is None:
+            return now is not None and now.revision == entry.revision and self._has(now, READ)
+        return self._may(entry, READ) and (now is None or self._has(now, READ))
+
+    def _may(self, then: JournalEntry, right: str) -> bool:
+        return then.permissions is not None and self._holds(then.permissions, right)
 
     def _shown(self, key: str, value: Value) -> Value:
         if self._has(value.record, OWNED):
@@ -290,6 +278,11 @@ class AuthorizedStore(Wrapper):
         return AuthorizationError(message, key=key)
 
 
+def allows(permissions: Permissions, tags: frozenset[str], *rights: str) -> bool:
+    """Tell whether who has *tags* has one of the *rights* to a key, or all of them as its owner."""
+    return any(not tags.isdisjoint(permissions.get(name, ())) for name in (OWNED, *rights))
+
+
 class _Raising:
     """Tells permissions to nobody."""
 
@@ -302,45 +295,11 @@ class _Raising:
         raise self._error
 
 
-class _Past:
-    """The permissions that keys had at revisions before the current ones. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._known: dict[tuple[str, str], Permissions] = {}
-
-    def remember(self, key: str, revision: str | None, permissions: Permissions) -> None:
-        """Keep what *key* has at *revision*, and forget the oldest that is known."""
-        if revision is None:
-            return
-        with self._lock:
-            self._known[key, revision] = permissions
-            if len(self._known) > _REMEMBERED:
-                del self._known[next(iter(self._known))]
-
-    def of(self, key: str, revision: str | None) -> Permissions | None:
-        """Return what it had, None where that is not known."""
-        with self._lock:
-            return None if revision is None else self._known.get((key, revision))
-
-
 @functools.lru_cache(1024)
 def _checked(tags: frozenset[str]) -> frozenset[str]:
     """Return *tags* with that of everybody. The same users come again and again."""
     check_permissions({OWNED: tags}, complete=True)
     return tags | {PUBLIC}
-
-
-_pasts: weakref.WeakKeyDictionary[Store, _Past] = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
-
-
-def _past_of(store: Store) -> _Past:
-    with _lock:  # what one user deletes another one is to hear of
-        past = _pasts.get(store)
-        if past is None:
-            past = _pasts[store] = _Past()
-        return past
 
 
 def _revision(record: Record | None) -> str | None:

@@ -266,7 +266,7 @@ def _journaled(key: str, old: _Entry | None, new: _Entry | None) -> JournalEntry
         record, action = old[0], "delete"
         when = time.time()
     assert record.revision is not None and when is not None  # noqa: S101, PT018 - ours have both
-    return JournalEntry(0, action, key, record.revision, record.metadata, when)
+    return JournalEntry(0, action, key, record.revision, record.metadata, when, record.permissions)
 
 
 def _place(entries: dict[str, T], key: str, entry: T | None) -> None:

@@ -314,6 +314,11 @@ def test_deletions_are_told_to_who_might_read(store: MemoryStore) -> None:
     assert told[2:] == [("set", "secret", {})]
     told = [(entry.action, entry.key, entry.metadata) for entry in ann.changes()]
     assert told[-1] == ("delete", "secret", {"s": 1})
+    ann.set("shared", b"")
+    ann.update_permissions("shared", {"read": {"bob"}})
+    store.delete("shared")  # by somebody who knows nothing of users, as another process may be
+    assert [(entry.action, entry.key) for entry in bob.changes()][-1] == ("delete", "shared")
+    assert all(entry.permissions is None for entry in bob.changes() if entry.key == "shared")
 
 
 def test_versions_of_others_stay_hidden() -> None:

@@ -54,7 +54,7 @@ _VERSIONS = (
 #: Rows of `change` as RECORD gives them, and their numbers; which, is a JSON array.
 BY_NUMBER = f"SELECT {_FIELDS}, c.seq FROM json_each(?) j CROSS JOIN change c ON c.seq = j.value"
 _JOURNAL = (
-    "SELECT seq, action, key, revision, metadata, changed FROM change "
+    "SELECT seq, action, key, revision, metadata, changed, permissions FROM change "
     "WHERE seq > ? ORDER BY seq LIMIT ?"
 )
 
@@ -136,8 +136,11 @@ def journal(connection: sqlite3.Connection, since: int, limit: int) -> list[Jour
     """Return entries of the journal after *since*, none if there are none; few if they are long."""
     entries = []
     size = 0
-    for seq, action, key, revision, metadata, when in connection.execute(_JOURNAL, (since, limit)):
-        entries.append(JournalEntry(seq, ACTIONS[action], key, revision, parsed(metadata), when))
+    for seq, action, key, revision, metadata, when, permissions in connection.execute(
+        _JOURNAL, (since, limit)
+    ):
+        told = (ACTIONS[action], key, revision, parsed(metadata), when, permissions_of(permissions))
+        entries.append(JournalEntry(seq, *told))
         size += len(metadata)
         if size > PAGE_SIZE:
             break
