@@ -15,6 +15,7 @@ from benchmarks import (
     bench_index,
     bench_library,
     bench_memory,
+    bench_server,
     bench_stores,
 )
 from benchmarks.__main__ import LIBRARIES, machine, main
@@ -345,3 +346,20 @@ def test_transfers_are_measured_against_curl(capsys):
     shown = capsys.readouterr().out
     for name in ("curl", "kvstore", "kvstore, SHA-256"):
         assert f"down  {name}" in shown
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(bench_server.missing()), reason="nginx, wrk or curl is not there")
+def test_the_server_is_measured_against_nginx():
+    scale = bench_server.Scale(
+        rounds=1, seconds=1, large=16 * MIB, large_rounds=1, watchers=5, commits=20
+    )
+    get, put, large, watched = bench_server.tables(scale)
+    for table in (get, put):
+        assert [row[0] for row in table.body][::2] == [
+            "nginx",
+            "kvstore",
+            "kvstore, token, 2 workers",
+        ]
+    assert [row[:2] for row in large.body][:2] == [("up", "nginx"), ("up", "kvstore")]
+    assert len(watched.body) == 4

@@ -67,6 +67,7 @@ class ServedContract(StoreContract):
 
     url: str
     backing: Store
+    histories = 8
 
     @pytest.fixture(autouse=True)
     def _stack(self) -> Iterator[None]:
@@ -81,6 +82,13 @@ class ServedContract(StoreContract):
     def make_store_with_schema(self, schema: dict[str, Any]) -> Store:
         backing = MemoryStore(metadata_schema=schema)
         return kvstore.open(self.stack.enter_context(self.serve(backing)))
+
+    def make_store_with_versions(self, keep: int) -> Store:
+        backing = self.stack.enter_context(self.make_backing_with_versions(keep))
+        return kvstore.open(self.stack.enter_context(self.serve(backing)))
+
+    def make_backing_with_versions(self, keep: int) -> Store:
+        return MemoryStore(keep_versions=keep)
 
     def make_second_store(self, store: Store) -> Store:
         return kvstore.open(self.url)
@@ -125,8 +133,12 @@ class TestDynamicURLStoreOverFolder(ServedContract):
 
 class TestDynamicURLStoreOverSQLite(ServedContract):
     @pytest.fixture(autouse=True)
-    def _server(self, sqlite_server: tuple[str, Store]) -> None:
+    def _server(self, sqlite_server: tuple[str, Store], tmp_path: Path) -> None:
         self.url, self.backing = sqlite_server
+        self.folder = tmp_path
+
+    def make_backing_with_versions(self, keep: int) -> Store:
+        return SQLiteStore(self.folder, keep_versions=keep)
 
 
 class TestDynamicURLStoreWithoutSocket(ServedContract):

@@ -39,6 +39,7 @@ from kvstore.errors import (
     StoreError,
     TooLargeError,
 )
+from tests.cases import each
 from tests.corpora import Entry, entries, raw
 
 patient = settings(deadline=None)
@@ -75,7 +76,7 @@ def containers(value: Any) -> Iterator[Any]:
 # -- reading ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("entry", CORPUS)
+@each("entry", CORPUS)
 def test_corpus(entry: Entry) -> None:
     text = raw(entry)
     refusal: StoreError | None = None
@@ -99,8 +100,8 @@ def test_corpus_has_all_kinds() -> None:
     assert kinds == {"accept": 39, "either": 58, "reject": 98}
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
+@each(
+    "text, reason",
     [
         (b"", "is no JSON: Expecting value"),
         (b" ", "is no JSON: Expecting value"),
@@ -137,8 +138,8 @@ def test_refuses(text: bytes, reason: str) -> None:
     assert caught.value.message.startswith("The thing ")
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
+@each(
+    "text, value",
     [
         (b"null", None),
         (b" [true , false] \n", [True, False]),
@@ -193,8 +194,8 @@ def test_unclosed_brackets_and_strings_end_soon() -> None:
         parse_json(b"[" * 1_000_000)
 
 
-@pytest.mark.parametrize(
-    ("text", "kind"),
+@each(
+    "text, kind",
     [
         (b"null", "null"),
         (b"true", "boolean"),
@@ -244,8 +245,8 @@ def test_writes_nothing_but_json(value: Any) -> None:
         dump_json(value)
 
 
-@pytest.mark.parametrize(
-    ("value", "name"),
+@each(
+    "value, name",
     [
         (None, "null"),
         (True, "boolean"),
@@ -329,8 +330,8 @@ class _Odd(str):
         return self
 
 
-@pytest.mark.parametrize(
-    ("value", "stored"),
+@each(
+    "value, stored",
     [
         (_Colour.RED, 3),
         (_Word.FIRST, "first"),
@@ -361,15 +362,15 @@ def test_names_become_plain_str() -> None:
     assert {type(name) for name in (*copy, *copy["second"])} == {str}
 
 
-@pytest.mark.parametrize("metadata", [None, [], [("a", 1)], "{}", b"{}", 1, object(), {"a"}])
+@each("metadata", [None, [], [("a", 1)], "{}", b"{}", 1, object(), {"a"}])
 def test_metadata_is_a_dict(metadata: Any) -> None:
     with pytest.raises(InvalidMetadataError, match=r"^Metadata is a dict, not ") as caught:
         check_metadata(metadata)
     assert caught.value.pointer == ""
 
 
-@pytest.mark.parametrize(
-    ("metadata", "pointer", "reason"),
+@each(
+    "metadata, pointer, reason",
     [
         ({"a": math.nan}, "/a", "no nan"),
         ({"a": [1, {"b": -math.inf}]}, "/a/1/b", "no -inf"),
@@ -399,7 +400,7 @@ def test_large_numbers_come_back_as_they_were() -> None:
     assert parse_object(dump_json(check_metadata(metadata))) == metadata
 
 
-@pytest.mark.parametrize("name", ["$where", "$", "", "a.b", "__class__", "select", "a\nb", "\0"])
+@each("name", ["$where", "$", "", "a.b", "__class__", "select", "a\nb", "\0"])
 def test_every_name_is_allowed(name: str) -> None:
     assert check_metadata({name: 1}) == {name: 1}
 
@@ -462,7 +463,7 @@ SHAPES: dict[str, Callable[[int], Any]] = {
 }
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@each("shape", SHAPES)
 def test_the_limit_of_one_mebibyte_is_exact(shape: str) -> None:
     def document(count: int) -> dict[str, Any]:
         return {"a": SHAPES[shape](count)}
@@ -518,7 +519,7 @@ def test_check_document_names_all() -> None:
     check_document({"read": ["a"]}, "permissions", what="list of tags")
 
 
-@pytest.mark.parametrize(
+@each(
     "schema",
     [
         *(None, 5, "object", [], {"type": "nosuch"}, {"pattern": "("}, {"minimum": "1"}),
@@ -584,8 +585,8 @@ def test_a_schema_of_many_steps_to_a_level() -> None:
     assert first_violation(compile_schema(schema), deep) == ("", "it is too deep to be checked")
 
 
-@pytest.mark.parametrize(
-    ("path", "pointer"),
+@each(
+    "path, pointer",
     [
         ([], ""),
         (["a"], "/a"),

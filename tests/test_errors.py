@@ -32,6 +32,7 @@ from kvstore.errors import (
     UnavailableError,
     UnsupportedOperationError,
 )
+from tests.cases import each
 
 BASES: dict[type[StoreError], tuple[type[BaseException], ...]] = {
     KeyNotFoundError: (StoreError, KeyError),
@@ -83,7 +84,7 @@ DUPLICATES = [
 ]
 
 
-@pytest.mark.parametrize("cls", BASES, ids=lambda cls: cls.__name__)
+@each("cls", BASES, ids=lambda cls: cls.__name__)
 def test_each_error_is_the_builtin_that_callers_expect(cls: type[StoreError]) -> None:
     assert cls.__bases__ == BASES[cls]
 
@@ -105,7 +106,7 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
     assert {name for name in drawn if name not in builtins} == {cls.__name__ for cls in CLASSES}
 
 
-@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+@each("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_shows_its_sentence(cls: type[StoreError]) -> None:
     # KeyError would show quotes around it, OSError None.
     error = cls("There is no key 'a'.")
@@ -114,20 +115,20 @@ def test_shows_its_sentence(cls: type[StoreError]) -> None:
     assert repr(error) == f"{cls.__name__}(\"There is no key 'a'.\")"
 
 
-@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+@each("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_context_is_none_unless_given(cls: type[StoreError]) -> None:
     error = cls("m")
     assert (error.key, error.store, error.status) == (None, None, None)
 
 
-@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+@each("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_context_is_keyword_only(cls: type[StoreError]) -> None:
     with pytest.raises(TypeError):
         cls("m", "key")  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("duplicate", DUPLICATES)
-@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+@each("duplicate", DUPLICATES)
+@each("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_keeps_everything_across_a_process_border(cls: type[StoreError], duplicate: Any) -> None:
     given = {**CONTEXT, **OWN.get(cls, {})}
     error = cls("It broke.", **given)
@@ -148,7 +149,7 @@ class _TwoArgumentsError(StoreError):
         self.second = second
 
 
-@pytest.mark.parametrize("duplicate", DUPLICATES)
+@each("duplicate", DUPLICATES)
 def test_a_subclass_with_its_own_arguments_crosses_too(duplicate: Any) -> None:
     twin = duplicate(_TwoArgumentsError(1, 2))
     assert type(twin) is _TwoArgumentsError

@@ -26,6 +26,7 @@ from kvstore.events import (
     StoreUpdateEvent,
 )
 from kvstore.hub import Event, EventHub
+from tests.cases import each
 
 
 @pytest.fixture
@@ -42,8 +43,8 @@ def heard_by(hub: EventHub, event_type: type[Event] = StoreProgressEvent) -> lis
 # -- the classes ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("event_type", "base"),
+@each(
+    "event_type, base",
     [
         (StoreEvent, Event),
         (StoreTransactionEvent, StoreEvent),

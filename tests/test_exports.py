@@ -8,10 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pytest
-
 import kvstore
 from kvstore.values import PUBLIC
+from tests.cases import each
 
 NAMES = [
     "AuthenticationError",
@@ -115,7 +114,7 @@ def test_star_import_gives_these_names() -> None:
     assert sorted(names.keys() - {"__builtins__"}) == NAMES
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - PLAIN))
+@each("name", sorted(set(NAMES) - PLAIN))
 def test_every_export_says_what_it_is(name: str) -> None:
     member = getattr(kvstore, name)
     own = vars(member).get("__doc__") if inspect.isclass(member) else member.__doc__
@@ -137,7 +136,7 @@ def interface(name: str) -> list[tuple[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if inspect.isclass(getattr(kvstore, n))])
+@each("name", [n for n in NAMES if inspect.isclass(getattr(kvstore, n))])
 def test_every_public_method_says_what_it_does(name: str) -> None:
     cls = getattr(kvstore, name)
     silent = [

@@ -27,6 +27,7 @@ from kvstore.filenames import (
     sidecar,
 )
 from kvstore.keys import check_key
+from tests.cases import each
 from tests.corpora import keys as corpus_keys
 
 FORMS: tuple[Form, ...] = ("exact", "portable")
@@ -163,20 +164,20 @@ PORTABLE = [
 ]
 
 
-@pytest.mark.parametrize(("key", "path"), READABLE)
+@each("key, path", READABLE)
 def test_exact_spelling(key: str, path: tuple[str, ...]) -> None:
     assert encode(key) == path
     assert decode(path) == decode(path, form="exact") == key
 
 
-@pytest.mark.parametrize(("key", "path"), PORTABLE)
+@each("key, path", PORTABLE)
 def test_portable_spelling(key: str, path: tuple[str, ...]) -> None:
     assert encode(key, form="portable") == path
     assert decode(path) == decode(path, form="portable") == key
 
 
-@pytest.mark.parametrize(
-    ("key", "path"),
+@each(
+    "key, path",
     [
         ("x" * 240, ("x" * 240 + ".data",)),
         ("x" * 241, ("x" * 240 + "%+", "x.data")),
@@ -375,7 +376,7 @@ FOREIGN = [
 ]
 
 
-@pytest.mark.parametrize(("path", "blamed"), FOREIGN)
+@each("path, blamed", FOREIGN)
 def test_paths_of_no_key_are_refused(path: tuple[str, ...], blamed: str) -> None:
     with pytest.raises(ValueError, match=re.escape(blamed[-60:])) as caught:
         decode(path)
@@ -458,8 +459,8 @@ def test_single_names_are_judged_like_paths(name: str, form: Form) -> None:
             assert encode(text, form=form) == (name,)
 
 
-@pytest.mark.parametrize(
-    ("name", "meaning"),
+@each(
+    "name, meaning",
     [
         ("runs", ("runs", False)),
         ("v1%2E2", ("v1.2", False)),
@@ -481,7 +482,7 @@ def test_meaning_of_file_names(name: str, text: str) -> None:
     assert decode_file(name) == text
 
 
-@pytest.mark.parametrize(
+@each(
     "name",
     [
         "",
@@ -505,7 +506,7 @@ def test_names_of_no_directory_are_refused(name: str) -> None:
         decode_directory(name)
 
 
-@pytest.mark.parametrize(
+@each(
     "name",
     [
         "",
@@ -624,8 +625,8 @@ def test_corpus_has_legal_keys() -> None:
     assert len(LEGAL) == 520
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("key", [pytest.param(key, id=name) for name, key in LEGAL])
+@each("form", FORMS)
+@each("key", [pytest.param(key, id=name) for name, key in LEGAL])
 def test_corpus_keys_come_back(key: str, form: Form) -> None:
     path = encode(key, form=form)
     assert decode(path, form=form) == key

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from kvstore import Field, Filter, InvalidRequestError, MemoryStore, field
 from kvstore.where import compile_where
+from tests.cases import each
 
 x, y = field("x"), field("y")
 
 
-@pytest.mark.parametrize(
-    ("built", "document"),
+@each(
+    "built, document",
     [
         (x == 1, {"x": {"eq": 1}}),
         (x == {"a": 1}, {"x": {"eq": {"a": 1}}}),

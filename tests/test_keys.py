@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kvstore.errors import InvalidKeyError
 from kvstore.keys import MAX_KEY_BYTES, check_key
+from tests.cases import each
 from tests.corpora import Entry
 from tests.corpora import keys as corpus_keys
 
@@ -24,7 +25,7 @@ def is_legal(key: str) -> bool:
     return len(key.encode()) <= 1024 and not any(part in (".", "..") for part in key.split("/"))
 
 
-@pytest.mark.parametrize(("entry", "key"), CORPUS)
+@each("entry, key", CORPUS)
 def test_corpus(entry: Entry, key: str) -> None:
     if is_legal(key):
         assert check_key(key) is key
@@ -36,7 +37,7 @@ def test_corpus(entry: Entry, key: str) -> None:
     assert len(caught.value.message) < 200
 
 
-@pytest.mark.parametrize(("entry", "key"), CORPUS)
+@each("entry, key", CORPUS)
 def test_corpus_expectations(entry: Entry, key: str) -> None:
     if entry["expect"] == "roundtrip":
         assert check_key(key) == key
@@ -50,8 +51,8 @@ def test_corpus_has_both_kinds() -> None:
     assert (legal.count(True), legal.count(False)) == (520, 54)
 
 
-@pytest.mark.parametrize(
-    ("key", "reason"),
+@each(
+    "key, reason",
     [
         ("", "at least one character"),
         ("a\0b", "NUL"),
@@ -75,7 +76,7 @@ def test_refused_with_its_reason(key: str, reason: str) -> None:
     assert caught.value.key == key
 
 
-@pytest.mark.parametrize(
+@each(
     "key",
     [
         *("a", " ", "/", "//", "a//b", "/a", "a/", "...", "a./.b", ".a", "a.", "..a/b..", "-", "~"),
@@ -90,7 +91,7 @@ def test_legal(key: str) -> None:
     assert check_key(key) is key
 
 
-@pytest.mark.parametrize("key", [None, 1, 1.5, b"a", bytearray(b"a"), ["a"], ("a",), object()])
+@each("key", [None, 1, 1.5, b"a", bytearray(b"a"), ["a"], ("a",), object()])
 def test_only_str(key: Any) -> None:
     with pytest.raises(InvalidKeyError, match=f"not {type(key).__name__}: "):
         check_key(key)

@@ -26,6 +26,7 @@ from kvstore.errors import (
 )
 from kvstore.events import StoreEvent, StoreKeyEvent, StoreSetEvent, StoreTransactionStartEvent
 from kvstore.stores.memory import MemoryStore
+from tests.cases import each
 
 patient = settings(deadline=None)
 
@@ -444,7 +445,7 @@ DUPLICATES = [
 ]
 
 
-@pytest.mark.parametrize("duplicate", DUPLICATES)
+@each("duplicate", DUPLICATES)
 def test_a_duplicate_goes_its_own_way(duplicate: Callable[[MemoryStore], MemoryStore]) -> None:
     store = MemoryStore(user_tag="ann", metadata_schema={"required": ["a"]})
     heard: list[Any] = []
@@ -470,7 +471,7 @@ def test_a_duplicate_goes_its_own_way(duplicate: Callable[[MemoryStore], MemoryS
     assert {event.source for event in heard} == {store}
 
 
-@pytest.mark.parametrize("duplicate", DUPLICATES)
+@each("duplicate", DUPLICATES)
 def test_a_duplicate_is_connected_as_the_original(duplicate: Any) -> None:
     store = MemoryStore()
     assert not duplicate(store).is_connected()

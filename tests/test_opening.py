@@ -8,6 +8,7 @@ import pytest
 
 import kvstore
 from kvstore.opening import folder_of
+from tests.cases import each
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_a_url_may_name_no_folder_of_this_machine(url, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("url", ["", "data", "memory:x", "ftp://host/data", "sqlite3:data"])
+@each("url", ["", "data", "memory:x", "ftp://host/data", "sqlite3:data"])
 def test_what_is_no_url_of_a_store_is_refused(url):
     with pytest.raises(kvstore.InvalidRequestError) as no:
         kvstore.open(url)

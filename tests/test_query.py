@@ -26,6 +26,7 @@ from kvstore.query import (
 )
 from kvstore.values import Record
 from kvstore.where import compile_where, json_equal, lookup
+from tests.cases import each
 from tests.corpora import entries
 from tests.corpora import keys as corpus_keys
 
@@ -53,8 +54,8 @@ def holds(where: Any, **metadata: Any) -> bool:
 A: list[Any] = [None, False, True, 0, 1, 1.5, "", "1", "a", [], [1], [1, 2], {}, {"a": 1}, {"b": 1}]
 
 
-@pytest.mark.parametrize("operand", A, ids=repr)
-@pytest.mark.parametrize("value", A, ids=repr)
+@each("operand", A, ids=repr)
+@each("value", A, ids=repr)
 def test_equality_is_that_of_json(value: Any, operand: Any) -> None:
     same = dump_json(value) == dump_json(operand)
     assert json_equal(value, operand) is same
@@ -68,8 +69,8 @@ def test_equality_is_that_of_json(value: Any, operand: Any) -> None:
         assert holds({"f": operand}, f=value) is same
 
 
-@pytest.mark.parametrize(
-    ("a", "b"),
+@each(
+    "a, b",
     [
         (1, 1.0),
         (0, -0.0),
@@ -85,8 +86,8 @@ def test_equal(a: Any, b: Any) -> None:
     assert holds({"f": {"in": [b]}}, f=a)
 
 
-@pytest.mark.parametrize(
-    ("a", "b"),
+@each(
+    "a, b",
     [
         (True, 1),
         (False, 0),
@@ -114,8 +115,8 @@ def test_not_equal(a: Any, b: Any) -> None:
 ORDER = ["lt", "le", "gt", "ge"]
 
 
-@pytest.mark.parametrize(
-    ("value", "operand", "expected"),
+@each(
+    "value, operand, expected",
     [
         (1, 2, ["lt", "le"]),
         (2, 2, ["le", "ge"]),
@@ -146,8 +147,8 @@ def test_order(value: Any, operand: Any, expected: list[str]) -> None:
     assert [name for name in ORDER if holds({"f": {name: operand}}, f=value)] == expected
 
 
-@pytest.mark.parametrize(
-    ("where", "metadata", "expected"),
+@each(
+    "where, metadata, expected",
     [
         ({"f": {"prefix": "ab"}}, {"f": "abc"}, True),
         ({"f": {"prefix": "ab"}}, {"f": "ab"}, True),
@@ -200,14 +201,14 @@ def test_filters(where: Any, metadata: dict[str, Any], expected: bool) -> None:
     assert holds(where, **metadata) is expected
 
 
-@pytest.mark.parametrize("operator", ["eq", "ne", "lt", "le", "gt", "ge", "in", "contains"])
+@each("operator", ["eq", "ne", "lt", "le", "gt", "ge", "in", "contains"])
 def test_no_operator_holds_for_a_field_that_is_not_there(operator: str) -> None:
     operand = [None] if operator == "in" else None
     assert not holds({"f": {operator: operand}}, g=1)
 
 
-@pytest.mark.parametrize(
-    ("name", "metadata", "value"),
+@each(
+    "name, metadata, value",
     [
         ("a", {"a": 1}, 1),
         ("a.b", {"a": {"b": 1}}, 1),
@@ -223,8 +224,8 @@ def test_dots_reach_into_objects(name: str, metadata: dict[str, Any], value: Any
     assert holds({name: {"eq": value}}, **metadata)
 
 
-@pytest.mark.parametrize(
-    ("name", "metadata"),
+@each(
+    "name, metadata",
     [
         ("a.b", {"a": 1}),
         ("a.b", {"a": [{"b": 1}]}),
@@ -418,10 +419,8 @@ def test_order_by_goes_by_type_and_value(order_by: str) -> None:
     assert found(Query(order_by=order_by), *records, *nested, *missing) == [*expected, "a", "z"]
 
 
-@pytest.mark.parametrize("order_by", ["f", "-f"])
-@pytest.mark.parametrize(
-    "same", [[1, 1.0], [0, -0.0], [[1], [1.0]], [{"a": 1, "b": 2}, {"b": 2.0, "a": 1}], [None]]
-)
+@each("order_by", ["f", "-f"])
+@each("same", [[1, 1.0], [0, -0.0], [[1], [1.0]], [{"a": 1, "b": 2}, {"b": 2.0, "a": 1}], [None]])
 def test_ties_go_by_key(order_by: str, same: list[Any]) -> None:
     records = [record(key, f=same[i % len(same)]) for i, key in enumerate("cbaedf")]
     assert found(Query(order_by=order_by), *records) == list("abcdef")
@@ -526,9 +525,7 @@ def test_the_cursor_in_order_of_keys_is_a_key() -> None:
     assert Query().cursor(records[1]) == "b"
 
 
-@pytest.mark.parametrize(
-    "after", ["", "a", "[]", "[1]", '["a",1,2]', '{"a":1}', "null", "[", '["a",NaN]']
-)
+@each("after", ["", "a", "[]", "[1]", '["a",1,2]', '{"a":1}', "null", "[", '["a",NaN]'])
 def test_no_cursor_of_an_ordered_query(after: str) -> None:
     with pytest.raises(InvalidRequestError, match="no cursor of an ordered query"):
         Query(order_by="f", after=after)
@@ -575,8 +572,8 @@ def test_wildcards_cross_slashes_and_lines(pattern: str, key: str) -> None:
     assert glob_matcher(pattern)(key) is naive_glob(pattern, key)
 
 
-@pytest.mark.parametrize(
-    ("pattern", "key", "expected"),
+@each(
+    "pattern, key, expected",
     [
         ("*", "", True),
         ("*", "a/b\nc", True),
@@ -602,8 +599,8 @@ def test_globs(pattern: str, key: str, expected: bool) -> None:
     assert found(Query(glob=pattern), record(key)) == [key] * expected
 
 
-@pytest.mark.parametrize(
-    ("glob", "prefix", "expected"),
+@each(
+    "glob, prefix, expected",
     [
         (None, "", ""),
         (None, "a/", "a/"),
@@ -623,9 +620,7 @@ def test_key_prefix(glob: str | None, prefix: str, expected: str) -> None:
 HARD_KEYS = ["a" * 1024, "a" * 1023 + "b", "ab" * 512, "/" * 1024, "😀" * 256, "." * 1024]
 
 
-@pytest.mark.parametrize(
-    "pattern", [entry["value"] for entry in entries("queries") if entry["kind"] == "glob"]
-)
+@each("pattern", [entry["value"] for entry in entries("queries") if entry["kind"] == "glob"])
 def test_hard_globs_come_to_an_end(pattern: str) -> None:
     keys = sorted({*HARD_KEYS, *(key for _, key in corpus_keys() if 0 < len(key) <= 1024)})
     if len(pattern) > MAX_GLOB:
@@ -639,8 +634,8 @@ def test_hard_globs_come_to_an_end(pattern: str) -> None:
 # -- malformed requests ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("where", "culprit"),
+@each(
+    "where, culprit",
     [
         ([], r"A filter is an object, not \[\]"),
         ("a=1", "A filter is an object, not 'a=1'"),
@@ -669,8 +664,8 @@ def test_a_malformed_filter_names_the_culprit(where: Any, culprit: str) -> None:
             run(Query(where=where), [])  # at once, not when the first record is asked for
 
 
-@pytest.mark.parametrize(
-    ("where", "culprit"),
+@each(
+    "where, culprit",
     [
         ({1: 2}, "at '/1': Names in metadata are str"),
         ({"f": {"in": {1, 2}}}, "at '/f/in': .*set"),
@@ -717,8 +712,8 @@ def test_a_query_keeps_what_it_was_given() -> None:
     assert found(query, record("a", f=1), record("b", f=2)) == ["a"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "culprit"),
+@each(
+    "arguments, culprit",
     [
         ({"prefix": None}, "prefix is a str, not None"),
         ({"prefix": b"a"}, "prefix is a str, not b'a'"),
@@ -739,9 +734,7 @@ def test_malformed_arguments(arguments: dict[str, Any], culprit: str) -> None:
         Query(**arguments)
 
 
-@pytest.mark.parametrize(
-    "text", [entry["value"] for entry in entries("queries") if entry["kind"] == "query-json"]
-)
+@each("text", [entry["value"] for entry in entries("queries") if entry["kind"] == "query-json"])
 def test_odd_filters_are_answered_or_refused(text: str) -> None:
     samples = [{}, {"a": 1}, {"a": "x" * 1000}, {"a": [1, 2], "k0": 0}, {"a": 9007199254740993}]
     try:

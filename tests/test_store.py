@@ -35,6 +35,7 @@ from kvstore.store import Store
 from kvstore.transactions import Transactional
 from kvstore.values import BytesOpener, Record, Value
 from kvstore.writes import Change, Condition, Written, missing
+from tests.cases import each
 
 PACKAGE = Path(kvstore.__file__).parent
 MIB = 1 << 20
@@ -101,8 +102,8 @@ def test_the_contract_has_these_methods_and_no_others() -> None:
     assert public(AuthorizingStore) == SEED.keys() | ADDED
 
 
-@pytest.mark.parametrize("cls", [AuthorizingStore, *STORES], ids=lambda cls: cls.__name__)
-@pytest.mark.parametrize("name", SEED)
+@each("cls", [AuthorizingStore, *STORES], ids=lambda cls: cls.__name__)
+@each("name", SEED)
 def test_arguments_are_those_of_the_seed(cls: type, name: str) -> None:
     parameters = list(inspect.signature(getattr(cls, name)).parameters.values())[1:]
     positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
@@ -180,7 +181,7 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 INTERNAL = {"Body.__init__"}
 
 
-@pytest.mark.parametrize("module", MODULES, ids=str)
+@each("module", MODULES, ids=str)
 def test_at_most_one_boolean_and_by_name(module: Path) -> None:
     for name, function in functions(ast.parse((PACKAGE / module).read_text(encoding="utf-8"))):
         arguments = function.args
@@ -402,7 +403,7 @@ WITHOUT_KEY: dict[str, Callable[[Minimal], Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", CALLS)
+@each("name", CALLS)
 def test_every_key_is_checked(store: Minimal, name: str) -> None:
     for key in ("", "a/../b", "a\0", "x" * 1025, None, 5, b"k"):
         with pytest.raises(InvalidKeyError):
@@ -410,7 +411,7 @@ def test_every_key_is_checked(store: Minimal, name: str) -> None:
     assert store.entries == {}
 
 
-@pytest.mark.parametrize("name", [*CALLS, *WITHOUT_KEY])
+@each("name", [*CALLS, *WITHOUT_KEY])
 def test_every_use_needs_a_connection(name: str) -> None:
     def use(store: Minimal) -> None:
         WITHOUT_KEY[name](store) if name in WITHOUT_KEY else CALLS[name](store, "k")

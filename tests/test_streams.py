@@ -28,6 +28,7 @@ from kvstore.errors import (
 from kvstore.hashing import ParallelHash, sha256
 from kvstore.streams import CheckedReader, LimitedReader, Source, buffered
 from kvstore.values import BytesOpener, Record, Value
+from tests.cases import each
 
 patient = settings(deadline=None)
 DATA = bytes(range(256)) * 5
@@ -185,6 +186,42 @@ def test_each_form_can_be_had_again_from_the_middle(form: tuple[Any, int | None,
             iter(source)
 
 
+def test_each_form_gives_what_is_behind_its_beginning(form: tuple[Any, int | None, bool]) -> None:
+    data, size, replayable = form
+    source = Source(data, buffer_size=100)
+    done: list[int] = []
+    source.report = done.append
+    rest = source.behind(250)
+    assert rest.size == (None if size is None else size - 250)
+    assert rest.in_memory is None
+    assert b"".join(rest) == DATA[250:]
+    assert done[-1] == len(DATA)
+    if replayable:
+        assert b"".join(rest.behind(30)) == DATA[280:]
+        assert list(rest.behind(len(DATA) - 250)) == []
+        assert source.whole() == DATA
+
+
+def test_what_comes_before_is_not_read_where_that_can_be_sought() -> None:
+    asked: list[tuple[int | None, int | None]] = []
+
+    class Sought(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            asked.append((self.tell(), size))
+            return super().read(size)
+
+    def opened(start: int | None, end: int | None) -> BinaryIO:
+        asked.append((start, end))
+        return BytesOpener(DATA)(start, end)
+
+    with Sought(b"before" + DATA) as stream:
+        stream.seek(6)
+        assert b"".join(Source(stream).behind(1000)) == DATA[1000:]
+    assert asked == [(1006, 280)]
+    assert b"".join(Source(Value(Record("k", {}, 1280), opened)).behind(1000)) == DATA[1000:]
+    assert asked == [(1006, 280), (1000, None)]
+
+
 def test_a_file_of_the_caller_stays_open(path: Path) -> None:
     with path.open("rb") as stream:
         Source(stream).whole()
@@ -291,14 +328,14 @@ def test_pieces_of_an_iterable_come_as_they_are() -> None:
     assert list(Source([b"a" * 10, b"b"], buffer_size=3)) == [b"a" * 10, b"b"]
 
 
-@pytest.mark.parametrize("size", [0, -1, 1.5, "1", None, True])
+@each("size", [0, -1, 1.5, "1", None, True])
 def test_buffer_sizes(size: Any) -> None:
     with pytest.raises(InvalidRequestError, match="A buffer size is a positive number of bytes"):
         Source(b"abc", buffer_size=size)
 
 
-@pytest.mark.parametrize(
-    ("data", "reason"),
+@each(
+    "data, reason",
     [
         ("text", "Data is bytes, not str .*: 'text'"),
         ("", "Data is bytes, not str"),
@@ -320,8 +357,8 @@ def test_a_file_opened_as_text_is_no_data(path: Path) -> None:
         Source(stream)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("data", "reason"),
+@each(
+    "data, reason",
     [
         (["text"], "yields bytes, not 'text'"),
         ([b"a", 5], "yields bytes, not 5"),
@@ -452,8 +489,8 @@ def test_sha256() -> None:
     assert sha256(b"abc") == f"sha256:{hashlib.sha256(b'abc').hexdigest()}"
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 100, -1])
-@pytest.mark.parametrize("data", [b"", b"a", b"abcdefghij"])
+@each("size", [1, 2, 3, 4, 100, -1])
+@each("data", [b"", b"a", b"abcdefghij"])
 def test_what_is_as_announced_is_given_out(data: bytes, size: int) -> None:
     for announced in ({}, {"digest": None}, {"size": None}, {"size": None, "digest": None}):
         stream = buffered(reader(data, **announced))
@@ -582,7 +619,7 @@ def test_a_limited_stream_is_a_slice(data: bytes, more: st.DataObject) -> None:
     assert LimitedReader(io.BytesIO(data), start, end).read() == data[start:end]
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 100, -1])
+@each("size", [1, 2, 3, 100, -1])
 def test_a_range_that_the_stream_does_not_have(size: int) -> None:
     stream = LimitedReader(io.BytesIO(b"abcde"), 3, 8, key="k")
     got = bytearray()
@@ -605,7 +642,7 @@ def test_buffered_has_lines_and_exact_sizes() -> None:
 # -- ParallelHash ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     "sizes",
     [
         [],
@@ -638,7 +675,7 @@ def test_a_parallel_hash_that_is_given_up_leaves_no_thread():
     assert threading.active_count() == before
 
 
-@pytest.mark.parametrize("size", [0, 5, 4 * MIB, 4 * MIB + 7, 9 * MIB + 1])
+@each("size", [0, 5, 4 * MIB, 4 * MIB + 7, 9 * MIB + 1])
 def test_pieces_that_are_overwritten_are_hashed_as_they_were(size):
     data = (DATA * (size // len(DATA) + 1))[:size]
     buffer = bytearray(MIB + 3)

@@ -34,6 +34,7 @@ from kvstore.values import (
     permissions_document,
     resolve_range,
 )
+from tests.cases import each
 
 patient = settings(deadline=None)
 bounds = st.none() | st.integers(-3, 12)
@@ -111,7 +112,7 @@ def test_adjacent_ranges_make_the_whole(size: int, cut: int, other: int) -> None
     assert b"".join(part.read() for part in parts) == data
 
 
-@pytest.mark.parametrize("bound", [-1, 1.0, "1", b"1", True, False, [0], 2.5])
+@each("bound", [-1, 1.0, "1", b"1", True, False, [0], 2.5])
 def test_bounds_are_integers(bound: Any) -> None:
     for start, end in ((bound, None), (None, bound)):
         for check in (lambda s, e: check_range(s, e, key="k"), lambda s, e: opened(s, e)):
@@ -304,9 +305,7 @@ def test_media_types(mimetype: str) -> None:
     assert check_mimetype(None) is None
 
 
-@pytest.mark.parametrize(
-    "mimetype", ["", "a" * 256, "text/plain\r\nX: y", "text/é", "a\0", "a\x7f", 5, b"text/plain"]
-)
+@each("mimetype", ["", "a" * 256, "text/plain\r\nX: y", "text/é", "a\0", "a\x7f", 5, b"text/plain"])
 def test_what_no_header_can_carry_is_no_media_type(mimetype: Any) -> None:
     with pytest.raises(InvalidRequestError, match=r"^A media type is 1 to 255 printable") as caught:
         check_mimetype(mimetype)
@@ -320,8 +319,8 @@ class _Tag(str, enum.Enum):  # noqa: UP042 - its str() is the name, unlike that 
     ME = "me"
 
 
-@pytest.mark.parametrize(
-    ("given_", "checked"),
+@each(
+    "given_, checked",
     [
         ({"owned": {"me"}}, {"owned": {"me"}}),
         ({"owned": ["me", "me", "you"]}, {"owned": {"me", "you"}}),
@@ -349,8 +348,8 @@ def test_permissions_are_copied_when_checked() -> None:
     assert checked == {"owned": {"me"}}
 
 
-@pytest.mark.parametrize(
-    ("permissions", "reason"),
+@each(
+    "permissions, reason",
     [
         (None, "dict of str to set of str, not None"),
         ([("owned", ["me"])], "dict of str to set of str, not "),
@@ -370,7 +369,7 @@ def test_permissions_are_copied_when_checked() -> None:
         ({"owned": {"me"}, "r\udfff": set()}, "no lone surrogate"),
     ],
 )
-@pytest.mark.parametrize("complete", [True, False])
+@each("complete", [True, False])
 def test_no_permissions(permissions: Any, reason: str, complete: bool) -> None:
     with pytest.raises(InvalidPermissionsError, match=reason) as caught:
         check_permissions(permissions, complete=complete)

@@ -17,6 +17,7 @@ from kvstore.errors import (
 from kvstore.streams import Source
 from kvstore.values import BytesOpener, Record, Value
 from kvstore.writes import ALWAYS, Change, Condition, Written, missing, schema_check
+from tests.cases import each
 
 OLD = Record(
     "k", {"a": 1, "o": {"x": 1}}, 3, revision="r1", permissions={"owned": {"me"}, "read": {"you"}}
@@ -37,8 +38,8 @@ def test_no_condition() -> None:
     ALWAYS.check("k", "r1", exists=True)
 
 
-@pytest.mark.parametrize(
-    ("if_match", "if_none_match", "condition"),
+@each(
+    "if_match, if_none_match, condition",
     [
         ("r1", None, Condition("r1")),
         ("*", None, Condition("*")),
@@ -53,8 +54,8 @@ def test_conditions_from_arguments(if_match: Any, if_none_match: Any, condition:
     assert condition
 
 
-@pytest.mark.parametrize(
-    ("if_match", "if_none_match", "culprit"),
+@each(
+    "if_match, if_none_match, culprit",
     [
         ("", None, "if_match is a revision or a Value with one, not ''"),
         (5, None, "if_match is a revision or a Value with one, not 5"),
@@ -74,8 +75,8 @@ def test_no_conditions(if_match: Any, if_none_match: Any, culprit: str) -> None:
         Condition.of(if_match, if_none_match)
 
 
-@pytest.mark.parametrize(
-    ("condition", "revision", "exists", "reason"),
+@each(
+    "condition, revision, exists, reason",
     [
         (Condition("r1"), "r1", True, None),
         (Condition("r1"), "r2", True, "The key 'k' is at revision r2, not 'r1'"),
@@ -113,8 +114,8 @@ def test_a_conflict_is_told_in_few_words() -> None:
 DATA = Source(b"abc")
 
 
-@pytest.mark.parametrize(
-    ("change", "needs"),
+@each(
+    "change, needs",
     [
         (Change(data=DATA), False),
         (Change(metadata={}), False),
@@ -149,8 +150,8 @@ def test_a_change_checks_its_condition() -> None:
         Change(metadata={}, merge=True, condition=Condition("r1")).check("k", None)
 
 
-@pytest.mark.parametrize(
-    ("change", "old", "metadata"),
+@each(
+    "change, old, metadata",
     [
         (Change(data=DATA), None, {}),
         (Change(data=DATA), OLD, {"a": 1, "o": {"x": 1}}),
@@ -177,8 +178,8 @@ def test_updates_cannot_make_metadata_too_large() -> None:
         Change(metadata={"b": "x" * 600_000}, merge=True).new_metadata(old)
 
 
-@pytest.mark.parametrize(
-    ("change", "old", "permissions"),
+@each(
+    "change, old, permissions",
     [
         (Change(data=DATA), None, {"owned": {"new"}}),
         (Change(data=DATA), OLD, {"owned": {"me"}, "read": {"you"}}),
@@ -245,8 +246,8 @@ def test_the_schema_says_where(metadata: dict[str, Any], pointer: str, reason: s
     assert (caught.value.pointer, caught.value.status) == (pointer, 422)
 
 
-@pytest.mark.parametrize(
-    ("change", "old", "fits"),
+@each(
+    "change, old, fits",
     [
         (Change(metadata={"a": 1}), None, True),
         (Change(metadata={"a": "x"}), None, False),

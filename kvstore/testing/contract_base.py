@@ -84,6 +84,19 @@ def listing(store: Store) -> list[str]:
     return list(store.query_keys())
 
 
+@contextmanager
+def case(name: object) -> Iterator[None]:
+    """Have whatever fails during a ``with`` statement tell *name*, one of many cases of a test.
+
+    Many cases of one rule share a test, as each test costs a store, over a network a connection.
+    """
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"in the case {name!a:.200}")
+        raise
+
+
 def needs(store: Store, capability: str) -> None:
     """Skip the test unless the store says that it has *capability*."""
     if not store.info()[capability]:

@@ -87,7 +87,7 @@ class ConcurrencyContract(ContractBase):
         """Read, add one, write if nobody was faster: the sum is right."""
         needs(store, "conditional")
         store.set("counter", b"0", metadata={"n": 0})
-        turns = 8
+        turns = 6
 
         def count() -> int:
             done = tries = 0
@@ -139,11 +139,11 @@ class ConcurrencyContract(ContractBase):
 
         def write() -> int:
             try:
-                for number in range(1, 61):
+                for number in range(1, 41):
                     store.set("key", data(number), metadata=pair(number))
             finally:
                 finished.set()
-            return 60
+            return 40
 
         def read() -> int:
             reads = 0
@@ -167,7 +167,7 @@ class ConcurrencyContract(ContractBase):
 
         store.set("key", data(0), metadata=pair(0))
         written, *reads = at_once([write, read, read, read])
-        assert written == 60
+        assert written == 40
         assert all(isinstance(count, int) and count > 0 for count in reads), reads
 
     def test_nothing_is_visible_before_the_last_byte(self, store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from kvstore import InvalidRequestError, Store, StoreError
-from kvstore.testing.contract_base import ContractBase, content, facts, listing
+from kvstore.testing.contract_base import ContractBase, case, content, facts, listing
 from kvstore.testing.faults import (
     BrokenFile,
     OnlyRead,
@@ -50,20 +51,28 @@ NO_DATA: dict[str, Callable[[], Any]] = {
     "str after bytes": lambda: iter([b"bytes", "text"]),
     "text file": lambda: io.StringIO("text"),
 }
+#: Sources that fail.
+BROKEN: dict[str, Callable[[], Any]] = {
+    "at once": broken_pieces,
+    "after a piece": lambda: broken_pieces(b"new"),
+    "after many": lambda: broken_pieces(*[b"n" * 70_000] * 20),
+    "file with a size": lambda: BrokenFile(b"n" * 200_000),
+}
 
 
 class DataContract(ContractBase):
     """Data in."""
 
-    @pytest.mark.parametrize("size", SIZES)
-    def test_binary_sizes(self, store: Store, size: int) -> None:
+    def test_binary_sizes(self, store: Store) -> None:
         """Random bytes of the sizes around which buffers end come back as they were."""
-        data = os.urandom(size)
-        store.set("key", data)
-        assert store.to_bytes("key") == data
-        assert facts(store, "key").size == size
-        with store.get_data("key") as stream:
-            assert stream.read() == data
+        for size in SIZES:
+            key, data = f"{size} bytes", os.urandom(size)
+            with case(key):
+                store.set(key, data)
+                assert store.to_bytes(key) == data
+                assert facts(store, key).size == size
+                with store.get_data(key) as stream:
+                    assert stream.read() == data
 
     def test_three_mebibytes_in_every_way(self, store: Store, folder: Path) -> None:
         """From bytes, a file, a generator and a value; to bytes, a file and a stream."""
@@ -83,18 +92,19 @@ class DataContract(ContractBase):
         assert b"".join(value.iterdata(1 << 18)) == data
         value.close()
 
-    @pytest.mark.parametrize("form", FORMS)
-    @pytest.mark.parametrize("data", [b"", _DATA], ids=["empty", "full"])
-    def test_every_form(self, store: Store, form: str, data: bytes) -> None:
+    def test_every_form(self, store: Store) -> None:
         """``set_data`` and, but for tuples, ``set`` take it, in large steps and small ones."""
-        store.set_data("key", FORMS[form](data))
-        assert store.to_bytes("key") == data
-        store.set_data("key", FORMS[form](data), 100)
-        assert store.to_bytes("key") == data
-        if form != "tuple":
-            store.set("other", FORMS[form](data), metadata={"a": 1})
-            assert store.to_bytes("other") == data
-            assert store.get_metadata("other") == {"a": 1}
+        for form, data in itertools.product(FORMS, (b"", _DATA)):
+            key = f"{form} of {len(data)} bytes"
+            with case(key):
+                store.set_data(key, FORMS[form](data))
+                assert store.to_bytes(key) == data
+                store.set_data(key, FORMS[form](data), 100)
+                assert store.to_bytes(key) == data
+                if form != "tuple":
+                    store.set(f"other {key}", FORMS[form](data), metadata={"a": 1})
+                    assert store.to_bytes(f"other {key}") == data
+                    assert store.get_metadata(f"other {key}") == {"a": 1}
 
     def test_pair_of_data_and_metadata(self, store: Store) -> None:
         """``set`` takes the pair that values were before they had a class."""
@@ -106,11 +116,12 @@ class DataContract(ContractBase):
         assert store.get_metadata("file") == {"a": 2}
         assert store.get_metadata("instead") == {"b": 3}
 
-    @pytest.mark.parametrize("pair", [(b"1",), (b"1", b"2"), (b"1", {}, {}), ()], ids=repr)
-    def test_other_tuples_are_refused(self, store: Store, pair: Any) -> None:
+    def test_other_tuples_are_refused(self, store: Store) -> None:
         """A tuple that is no such pair is a mistake, not data."""
-        with pytest.raises(InvalidRequestError):
-            store.set("key", pair)
+        pairs: list[Any] = [(b"1",), (b"1", b"2"), (b"1", {}, {}), ()]
+        for pair in pairs:
+            with case(pair), pytest.raises(InvalidRequestError):
+                store.set("key", pair)
         assert listing(store) == []
 
     def test_paths(self, store: Store, folder: Path) -> None:
@@ -181,54 +192,46 @@ class DataContract(ContractBase):
         view[:] = b"gone"
         assert store.to_bytes("key") == b"seen"
 
-    @pytest.mark.parametrize("name", NO_DATA)
-    def test_what_is_no_data(self, store: Store, name: str) -> None:
+    def test_what_is_no_data(self, store: Store) -> None:
         """It is refused, and neither an old value nor a new key suffers."""
         store.set("key", b"old", metadata={"a": 1})
         before = content(store, "key")
-        with pytest.raises(InvalidRequestError):
-            store.set("key", NO_DATA[name](), metadata={"a": 2})
-        with pytest.raises(InvalidRequestError):
-            store.set_data("key", NO_DATA[name]())
-        with pytest.raises(InvalidRequestError):
-            store.set("new", NO_DATA[name]())
-        assert content(store, "key") == before
-        assert listing(store) == ["key"]
+        for name, make in NO_DATA.items():
+            with case(name):
+                with pytest.raises(InvalidRequestError):
+                    store.set("key", make(), metadata={"a": 2})
+                with pytest.raises(InvalidRequestError):
+                    store.set_data("key", make())
+                with pytest.raises(InvalidRequestError):
+                    store.set("new", make())
+                assert content(store, "key") == before
+                assert listing(store) == ["key"]
 
-    @pytest.mark.parametrize("size", [0, -1, 1.5, None, "1"])
-    def test_buffer_size(self, store: Store, size: Any) -> None:
+    def test_buffer_size(self, store: Store) -> None:
         """A buffer has a positive number of bytes."""
-        with pytest.raises(InvalidRequestError):
-            store.set("key", b"data", size)
+        sizes: list[Any] = [0, -1, 1.5, None, "1"]
+        for size in sizes:
+            with case(size), pytest.raises(InvalidRequestError):
+                store.set("key", b"data", size)
         assert listing(store) == []
 
-    @pytest.mark.parametrize(
-        "make",
-        [
-            lambda: broken_pieces(),
-            lambda: broken_pieces(b"new"),
-            lambda: broken_pieces(*[b"n" * 70_000] * 20),
-            lambda: BrokenFile(b"n" * 200_000),
-        ],
-        ids=["at once", "after a piece", "after many", "file with a size"],
-    )
-    def test_source_that_fails_leaves_all_as_it_was(
-        self, store: Store, make: Callable[[], Any]
-    ) -> None:
+    def test_source_that_fails_leaves_all_as_it_was(self, store: Store) -> None:
         """Its own error comes through; old data and metadata stay, a new key does not come."""
-        store.set("key", b"old data", metadata={"is": "old"}, mimetype="text/plain")
-        before = content(store, "key")
-        with pytest.raises(SourceBrokenError):
-            store.set("key", make(), 1000, metadata={"is": "new"})
-        with pytest.raises(SourceBrokenError):
-            store.set_data("key", make(), 1000)
-        with pytest.raises(SourceBrokenError):
-            store.set("new", make(), 1000, metadata={"is": "new"})
-        assert content(store, "key") == before
-        assert listing(store) == ["key"]
-        assert store.count() == 1
-        store.set("key", b"next", metadata={"is": "next"})
-        assert store.to_bytes("key") == b"next"
+        for name, make in BROKEN.items():
+            with case(name):
+                store.set("key", b"old data", metadata={"is": "old"}, mimetype="text/plain")
+                before = content(store, "key")
+                with pytest.raises(SourceBrokenError):
+                    store.set("key", make(), 1000, metadata={"is": "new"})
+                with pytest.raises(SourceBrokenError):
+                    store.set_data("key", make(), 1000)
+                with pytest.raises(SourceBrokenError):
+                    store.set("new", make(), 1000, metadata={"is": "new"})
+                assert content(store, "key") == before
+                assert listing(store) == ["key"]
+                assert store.count() == 1
+                store.set("key", b"next", metadata={"is": "next"})
+                assert store.to_bytes("key") == b"next"
 
     def test_source_that_fails_with_an_os_error(self, store: Store) -> None:
         """The same for the errors that disks and networks raise."""

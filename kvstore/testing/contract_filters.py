@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kvstore import InvalidRequestError, Store
-from kvstore.testing.contract_base import ContractBase, needs_queries, same_json
+from kvstore.testing.contract_base import ContractBase, case, needs_queries, same_json
 
 #: Keys whose field ``v`` has one value of each kind; ``missing`` has no such field.
 VALUES: dict[str, dict[str, Any]] = {
@@ -193,12 +193,12 @@ class FiltersContract(ContractBase):
             for key, metadata in store.query(where=where):
                 assert same_json(metadata, VALUES[key])
 
-    @pytest.mark.parametrize("where", NO_FILTERS, ids=str)
-    def test_what_is_no_filter(self, store: Store, where: Any) -> None:
+    def test_what_is_no_filter(self, store: Store) -> None:
         """It is refused at once, and is never taken for one that finds nothing."""
-        for ask in (store.query, store.query_keys, store.count):
-            with pytest.raises(InvalidRequestError):
-                ask(where=where)
+        for where in NO_FILTERS:
+            for ask in (store.query, store.query_keys, store.count):
+                with case(where), pytest.raises(InvalidRequestError):
+                    ask(where=where)
 
     def test_keyword_is_equality_of_json_values(self, store: Store) -> None:
         """``query(v=value)`` finds the value, and none that only Python takes for equal."""
@@ -283,10 +283,7 @@ class FiltersContract(ContractBase):
         assert list(store.query(select=(name for name in ("x",)), y={"z": 2})) == [("a", {"x": 1})]
         assert list(store.query(["y.z", "a,b"])) == [("a", {}), ("b", {})]
 
-    @pytest.mark.parametrize(
-        ("order_by", "expected"), [("v", ORDERED), ("-v", REVERSED)], ids=["up", "down"]
-    )
-    def test_order_by(self, store: Store, order_by: str, expected: list[str]) -> None:
+    def test_order_by(self, store: Store) -> None:
         """By kind and value either way; keys without the field last, ties by key."""
         needs_queries(store, "order_by", "limit", "after")
         more: dict[str, dict[str, Any]] = {
@@ -296,17 +293,18 @@ class FiltersContract(ContractBase):
         }
         for key in ORDERED:
             store.set_metadata(key, {**VALUES, **more}[key])
-        assert list(store.query_keys(order_by=order_by)) == expected
-        assert [key for key, _ in store.query(["w"], order_by=order_by)] == expected
-        for limit in (1, 4, 7):
-            found: list[str] = []
-            after = None
-            while page := list(
-                matches := store.query_keys(order_by=order_by, limit=limit, after=after)
-            ):
-                found += page
-                after = matches.cursor
-            assert found == expected
+        for order_by, expected in (("v", ORDERED), ("-v", REVERSED)):
+            assert list(store.query_keys(order_by=order_by)) == expected
+            assert [key for key, _ in store.query(["w"], order_by=order_by)] == expected
+            for limit in (1, 4, 7):
+                found: list[str] = []
+                after = None
+                while page := list(
+                    matches := store.query_keys(order_by=order_by, limit=limit, after=after)
+                ):
+                    found += page
+                    after = matches.cursor
+                assert found == expected, (order_by, limit)
 
     def test_order_by_with_a_filter(self, store: Store) -> None:
         """Order, filter and limit together; the field may lie in an object."""
@@ -319,10 +317,10 @@ class FiltersContract(ContractBase):
         assert list(store.query_keys(order_by="o.n", limit=0)) == []
         assert list(store.query_keys(order_by="nothing")) == ["a", "b", "c", "d", "e", "f"]
 
-    @pytest.mark.parametrize("cursor", ["", "a", "[]", "[1]", "{}", '["a", 1, 2]', "\ud800"])
-    def test_what_is_no_cursor(self, store: Store, cursor: str) -> None:
+    def test_what_is_no_cursor(self, store: Store) -> None:
         """Cursors of ordered queries are opaque; others are refused, at the latest when read."""
         needs_queries(store, "order_by", "after")
         store.set_metadata("a", {"v": 1})
-        with pytest.raises(InvalidRequestError):
-            list(store.query_keys(order_by="v", after=cursor))
+        for cursor in ("", "a", "[]", "[1]", "{}", '["a", 1, 2]', "\ud800"):
+            with case(cursor), pytest.raises(InvalidRequestError):
+                list(store.query_keys(order_by="v", after=cursor))

@@ -23,6 +23,7 @@ from kvstore import (
     StoreUpdateEvent,
     UnavailableError,
 )
+from kvstore.writes import Condition, Written
 
 
 @pytest.fixture
@@ -337,6 +338,40 @@ def test_versions_of_others_stay_hidden() -> None:
         assert ann.versions("key") == []
         with pytest.raises(KeyNotFoundError):
             bob.restore("key", str(secret))
+
+
+class Racing(MemoryStore):
+    """Somebody comes between the look at the rights and the restoring."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def _restore(self, key: str, version: str, condition: Condition) -> Written:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return super()._restore(key, version, condition)
+
+
+def test_what_is_restored_is_what_was_allowed_then() -> None:
+    with Racing(keep_versions=3) as store:
+        ann, bob = user(store, "ann"), user(store, "bob")
+        first = str(ann.set("key", b"one"))
+        shared = {"owned": {"ann"}, "read": {"bob"}, "write": {"bob"}}
+        second = str(ann.set_permissions("key", shared))
+        with pytest.raises(KeyNotFoundError):  # he could not read it then
+            bob.restore("key", first)
+        with pytest.raises(ConflictError):
+            bob.restore("key", second, if_match=first)
+        store.meanwhile = lambda: ann.set("key", b"two")
+        bob.restore("key", second)
+        assert store.to_bytes("key") == b"one"
+        store.meanwhile = lambda: ann.set_permissions("key", {"owned": {"ann"}, "read": {"bob"}})
+        with pytest.raises(AuthorizationError):
+            bob.restore("key", second)
+        for number in range(3):
+            ann.set_metadata("key", {"n": number})
+        with pytest.raises(KeyNotFoundError):
+            ann.restore("key", second)
 
 
 def test_a_restored_key_belongs_to_who_restores_it() -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
 import kvstore
 from kvstore import (
@@ -14,6 +18,8 @@ from kvstore import (
     InvalidRequestError,
     KeyNotFoundError,
     MemoryStore,
+    MountedStore,
+    ReadOnly,
     StorageError,
     Store,
     TransportError,
@@ -36,7 +42,10 @@ def test_data_travel_once(far: FarStore, cached: CachedStore, data: bytes) -> No
     for _ in range(3):
         value = cached.get("key")
         assert value.read() == data
-        assert value.record == far.record("key")
+        assert replace(value.record, permissions=None) == replace(
+            far.record("key"), permissions=None
+        )
+        assert value.permissions == far.get_permissions("key")
         with value.range(1 if data else 0, 3) as stream:
             assert stream.read() == data[1:3]
         value.close()
@@ -179,6 +188,37 @@ def test_a_real_server_that_is_gone(local: Store) -> None:
         assert dict(cached.query()) == {"key": {"n": 1}}
 
 
+def test_a_server_is_asked_once_whether_it_has_changed() -> None:
+    answers: list[int] = []
+
+    class Recording(requests.Session):
+        def send(self, request: Any, **options: Any) -> requests.Response:
+            response = super().send(request, **options)
+            answers.append(response.status_code)
+            return response
+
+    with (
+        MemoryStore() as store,
+        live_server(store) as url,
+        kvstore.open(url, ("me", Recording())) as remote,
+    ):
+        store.set("folder/key", BIG, metadata={"n": 1})
+        for inner in (remote, ReadOnly(remote), MountedStore(remote, "folder/")):
+            key = "key" if isinstance(inner, MountedStore) else "folder/key"
+            with MemoryStore() as local, CachedStore(inner, local) as cached:
+                cached.exists(key)
+                answers.clear()
+                assert cached.to_bytes(key) == BIG
+                assert answers == [200]
+                assert cached.to_bytes(key) == BIG
+                assert answers == [200, 304]
+                store.set("folder/key", BIG[1:], metadata={"n": 2})
+                with closing(cached.get(key)) as value:
+                    assert (value.key, value.metadata, value.read()) == (key, {"n": 2}, BIG[1:])
+                assert answers == [200, 304, 200]
+                store.set("folder/key", BIG, metadata={"n": 1})
+
+
 def test_exists_is_an_error_where_nobody_can_tell(far: FarStore, cached: CachedStore) -> None:
     assert cached.exists("key") is False
     far.failure = StorageError("the disk of the server", status=500)
@@ -309,6 +349,11 @@ def test_a_value_whose_entry_is_gone(far: FarStore, cached: CachedStore, local: 
     with pytest.raises(kvstore.ConflictError):
         value.read()
     value.close()
+
+
+def test_no_store_is_its_own_cache(far: FarStore) -> None:
+    with pytest.raises(InvalidRequestError, match="of its own"):
+        CachedStore(far, far)
 
 
 def test_when_to_be_offline_is_one_of_three_words(far: FarStore, local: Store) -> None:

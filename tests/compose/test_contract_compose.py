@@ -32,6 +32,8 @@ PREFIX = "\u00e9 [b]*?"
 class ComposedContract(StoreContract):
     """Over a store in memory, which others can use by another store made of the same."""
 
+    histories = 12
+
     def compose(self, store: Any) -> Store:
         raise NotImplementedError
 
@@ -51,6 +53,8 @@ class ComposedContract(StoreContract):
 
 class OverSQLite:
     """Over a store on the disk."""
+
+    histories = 8
 
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from kvstore import (
     UnsupportedOperationError,
 )
 from kvstore.testing.faults import SourceBrokenError, broken_pieces
+from tests.cases import each
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ QUERIES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("arguments", QUERIES)
+@each("arguments", QUERIES)
 def test_queries_are_those_of_one_store_with_all(
     parts: Parts, joined: JoinedStore, arguments: dict[str, Any]
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from kvstore import (
     ConflictError,
     InvalidKeyError,
+    InvalidRequestError,
     KeyNotFoundError,
     MemoryStore,
     MountedStore,
@@ -207,3 +208,23 @@ def test_a_listing_that_is_given_up_is_closed(store: MemoryStore, mounted: Mount
     assert next(found).key == "x"
     found.close()
     assert list(found) == []
+
+
+def test_what_can_only_be_read_says_so_when_it_is_written_through(store: MemoryStore) -> None:
+    store.set("a/key", b"data")
+    mounted = MountedStore(ReadOnly(store), "a/")  # type: ignore[arg-type]
+    assert mounted.to_bytes("key") == b"data"
+    for write in (
+        lambda: mounted.set("key", b"new"),
+        lambda: mounted.update_metadata("key", {"n": 1}),
+        lambda: mounted.delete("key"),
+        lambda: mounted.multiset(["key"], [b"new"]),
+    ):
+        with pytest.raises(UnsupportedOperationError):
+            write()
+    assert store.to_bytes("a/key") == b"data"
+
+
+def test_only_stores_make_a_store() -> None:
+    with pytest.raises(InvalidRequestError, match=r"no store \(see kvstore.open\): 'memory:'"):
+        MountedStore("memory:", "a/")  # type: ignore[arg-type]

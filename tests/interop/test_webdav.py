@@ -24,6 +24,7 @@ from kvstore import (
 )
 from kvstore.testing import StoreContract
 from kvstore.testing.odd_keys import ODD_KEYS
+from tests.cases import each
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -105,7 +106,7 @@ class TestContract(StoreContract):
 
 
 # But for that of 512 folders, which takes as many requests, again and again.
-@pytest.mark.parametrize("name", [name for name in ODD_KEYS if name != "longest of slashes"])
+@each("name", [name for name in ODD_KEYS if name != "longest of slashes"])
 def test_an_odd_key_is_a_key_or_refused(store, name):
     key = ODD_KEYS[name]
     try:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from kvstore.errors import InvalidRequestError, TransportError
 from kvstore.profiles.codecs import CODECS, decode, encode
 from kvstore.profiles.facts import Fact, Place, at_pointer, facts_of, read_facts
+from tests.cases import each
 
 DIGEST = f"sha256:{'ab' * 32}"
 #: A value and its spelling, exact both ways.
@@ -33,7 +34,7 @@ def test_every_codec_is_tried_here():
     assert PAIRS.keys() == CODECS.keys()
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@each("name", PAIRS)
 def test_both_ways(name):
     value, text = PAIRS[name]
     assert encode(name, value) == text
@@ -48,8 +49,8 @@ def test_times_come_back_in_whole_seconds(name, seconds):
     assert decode(name, encode(name, seconds + 0.5)) in (seconds, seconds + 0.5)
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
+@each(
+    "name, text",
     [
         *[("int", text) for text in ("", "1.5", "0x1", "1e3", "one", "1" * 30, True, None, [])],
         *[("float", text) for text in ("", "nan", "inf", "1e999", True, None)],
@@ -69,8 +70,8 @@ def test_what_is_spelled_otherwise_is_refused(name, text):
         decode(name, text)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
+@each(
+    "name, value",
     [("int", "x"), ("http-date", "x"), ("etag", 'a"b'), ("sha256-hex", "zz"), ("epoch", None)],
 )
 def test_what_cannot_be_sent_is_refused(name, value):

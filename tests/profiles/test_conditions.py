@@ -19,6 +19,7 @@ from kvstore.profiles.conditions import (
     parse_etags,
     parse_http_date,
 )
+from tests.cases import each
 from tests.corpora import entries
 
 CORPUS = list(entries("conditionals"))
@@ -46,7 +47,7 @@ def answer(entry: dict[str, Any]) -> str:
     return "304" if verdict is Verdict.NOT_MODIFIED else "412"
 
 
-@pytest.mark.parametrize(
+@each(
     "entry",
     CORPUS,
     ids=[
@@ -58,8 +59,8 @@ def test_corpus(entry: dict[str, Any]) -> None:
     assert answer(entry) in str(entry["expect"]).split("|")
 
 
-@pytest.mark.parametrize(
-    ("value", "etags"),
+@each(
+    "value, etags",
     [
         ("*", ETags(star=True)),
         (" *\t", ETags(star=True)),
@@ -77,7 +78,7 @@ def test_parsing(value: str, etags: ETags) -> None:
     assert parse_etags(value) == etags
 
 
-@pytest.mark.parametrize(
+@each(
     "value",
     [
         "",
@@ -132,14 +133,14 @@ def test_a_written_tag_is_read_back(revision: str, others: list[str]) -> None:
     assert tags.matches_weakly(revision)
 
 
-@pytest.mark.parametrize("revision", ['a"b', "a b", "a\n", "\x7f", "\u0100", '"a"'])
+@each("revision", ['a"b', "a b", "a\n", "\x7f", "\u0100", '"a"'])
 def test_a_revision_that_no_tag_can_hold_is_named(revision: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         format_etag(revision)
     assert repr(revision) in str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["", "a", "*", '"a", "b"', '"a"x', '"a"\n'])
+@each("value", ["", "a", "*", '"a", "b"', '"a"x', '"a"\n'])
 def test_what_is_no_tag_is_named(value: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         parse_etag(value)
@@ -159,8 +160,8 @@ def test_no_lines_are_no_condition() -> None:
     assert evaluate("DELETE", None) == "proceed"
 
 
-@pytest.mark.parametrize(
-    ("method", "field", "date", "verdict"),
+@each(
+    "method, field, date, verdict",
     [
         ("GET", "if_modified_since", EARLIER, "proceed"),
         ("GET", "if_modified_since", DATE, "not-modified"),
@@ -198,8 +199,8 @@ def test_both_dates_are_asked() -> None:
     assert evaluate("GET", "a", last_modified=SECONDS + 1, **dates) == "failed"
 
 
-@pytest.mark.parametrize(
-    ("value", "seconds"),
+@each(
+    "value, seconds",
     [
         (DATE, SECONDS),
         ("Sunday, 06-Nov-94 08:49:37 GMT", SECONDS),
@@ -233,8 +234,8 @@ def test_a_written_date_is_read_back_in_whole_seconds(seconds: float) -> None:
     assert read <= seconds < read + 1
 
 
-@pytest.mark.parametrize(
-    ("value", "revision", "last_modified", "matches"),
+@each(
+    "value, revision, last_modified, matches",
     [
         ('"a"', "a", None, True),
         (' "a" ', "a", None, True),

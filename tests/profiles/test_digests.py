@@ -16,6 +16,7 @@ from kvstore.profiles.digests import (
     format_digest,
     parse_digest,
 )
+from tests.cases import each
 from tests.corpora import entries
 
 BODY = b"hello"
@@ -38,7 +39,7 @@ def outcome(*fields: str, body: bytes = BODY) -> str:
     return "ok" if check.algorithms else "ignore"
 
 
-@pytest.mark.parametrize("entry", CORPUS, ids=[f"{e['header']}: {e['value'][:50]}" for e in CORPUS])
+@each("entry", CORPUS, ids=[f"{e['header']}: {e['value'][:50]}" for e in CORPUS])
 def test_corpus(entry: dict[str, Any]) -> None:
     # Content-MD5 is no field of RFC 9530, and nobody hands it to a check.
     handled = entry["header"] != "Content-MD5"
@@ -54,7 +55,7 @@ def test_corpus(entry: dict[str, Any]) -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each(
     "value",
     [
         "sha-256",
@@ -86,8 +87,8 @@ def test_malformed_is_refused_and_named(value: str) -> None:
     assert value[:20].strip() in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("value", "digests"),
+@each(
+    "value, digests",
     [
         ("", {}),
         ("  ", {}),
@@ -131,9 +132,7 @@ def test_a_field_without_sha256_gives_none() -> None:
         digest_of_field("sha-256=:AAAA:")
 
 
-@pytest.mark.parametrize(
-    "value", ["", "ab", "A" * 64, "g" * 64, "0" * 63, "0" * 65, "0" * 64 + "\n"]
-)
+@each("value", ["", "ab", "A" * 64, "g" * 64, "0" * 63, "0" * 65, "0" * 64 + "\n"])
 def test_what_is_no_sha256_is_named(value: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         format_digest(value)

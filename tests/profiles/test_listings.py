@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kvstore.errors import TransportError, UnsupportedOperationError
 from kvstore.profiles.listings import Listing
 from kvstore.profiles.xmllists import xml_entries
+from tests.cases import each
 
 KEY_LINE = {"key": "line"}
 
@@ -92,7 +93,7 @@ def test_xml_in_any_pieces(step):
     assert read(XML, *pieces) == [{"key": "/a", "size": 5, "version": "7"}, {"key": "/f/"}]
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     [
         b"",
@@ -129,8 +130,8 @@ def test_without_the_library_the_error_says_what_to_install(monkeypatch):
         read(XML, MULTI)
 
 
-@pytest.mark.parametrize(
-    ("document", "body"),
+@each(
+    "document, body",
     [
         ({"format": "lines", "facts": KEY_LINE}, b"\xff\n"),
         ({"format": "lines", "facts": KEY_LINE}, b"x" * (1 << 23)),

@@ -22,6 +22,7 @@ from kvstore import (
     TransportError,
     UnavailableError,
 )
+from tests.cases import each
 from tests.profiles.odd_profile import GET, opened, profile
 from tests.transport.wire_server import WireServer, answer, chunked
 
@@ -50,7 +51,7 @@ def test_compressed_data_are_decoded():
             assert (value.size, value.read()) == (len(DATA), DATA)
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     [
         gzip.compress(DATA)[:-1],
@@ -200,7 +201,7 @@ STATUSES = {
 }
 
 
-@pytest.mark.parametrize("status", STATUSES)
+@each("status", STATUSES)
 def test_statuses_are_errors_with_what_the_server_says(status):
     table = {"418": "invalid_key", "204": "server_error"}
     document = profile(

@@ -26,6 +26,7 @@ from kvstore.errors import (
     UnsupportedOperationError,
 )
 from kvstore.profiles.problems import error_of, problem_of
+from tests.cases import each
 
 
 def all_types(base: type[StoreError] = StoreError) -> Iterator[type[StoreError]]:
@@ -42,7 +43,7 @@ ATTRIBUTES: dict[type[StoreError], dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("error_type", list(all_types()))
+@each("error_type", list(all_types()))
 def test_every_error_survives_the_trip(error_type: type[StoreError]) -> None:
     extra = ATTRIBUTES.get(error_type, {})
     sent = error_type("A sentence about 'a/ž'.", key="a/ž", store="Store('/srv')", **extra)
@@ -70,8 +71,8 @@ def test_names_and_types_are_one_to_one() -> None:
     assert "urn:kvstore:error:key-not-found" in names
 
 
-@pytest.mark.parametrize(
-    ("error", "status"),
+@each(
+    "error, status",
     [
         (KeyNotFoundError("x"), 404),
         (InvalidKeyError("x"), 400),
@@ -188,8 +189,8 @@ BY_STATUS: list[tuple[int, type[StoreError]]] = [
 ]
 
 
-@pytest.mark.parametrize(("status", "error_type"), BY_STATUS)
-@pytest.mark.parametrize(
+@each("status, error_type", BY_STATUS)
+@each(
     "document",
     [
         None,
@@ -210,9 +211,7 @@ def test_the_status_alone_decides(
     assert f"(PUT u: HTTP {status})." in str(error)
 
 
-@pytest.mark.parametrize(
-    ("status", "claimed"), [(404, None), (500, 400), (403, 400), (400, 404), (200, None)]
-)
+@each("status, claimed", [(404, None), (500, 400), (403, 400), (400, 404), (200, None)])
 def test_a_type_that_disagrees_with_the_status_is_ignored(status: int, claimed: int | None) -> None:
     document: dict[str, object] = {"type": "urn:kvstore:error:invalid-key", "detail": "Odd."}
     if claimed is not None:
@@ -247,13 +246,13 @@ def test_the_key_asked_for_wins() -> None:
     assert error_of(404, document, key=None, context="").key == "theirs"
 
 
-@pytest.mark.parametrize("key", [5, None, "", "é" * 513, ["k"]])
+@each("key", [5, None, "", "é" * 513, ["k"]])
 def test_an_odd_key_is_left_out(key: object) -> None:
     assert error_of(404, {"key": key}, key=None, context="").key is None
 
 
-@pytest.mark.parametrize(
-    ("told", "header", "seconds"),
+@each(
+    "told, header, seconds",
     [
         (3, None, 3.0),
         (2.5, None, 2.5),
@@ -274,17 +273,15 @@ def test_retry_after(told: object, header: float | None, seconds: float | None) 
     assert error.retry_after == seconds
 
 
-@pytest.mark.parametrize(
-    ("told", "size"), [(0, 0), (9, 9), (-1, None), (True, None), ("9", None), (1.0, None)]
-)
+@each("told, size", [(0, 0), (9, 9), (-1, None), (True, None), ("9", None), (1.0, None)])
 def test_size(told: object, size: int | None) -> None:
     error = error_of(416, {"size": told}, key=None, context="")
     assert isinstance(error, RangeError)
     assert error.size == size
 
 
-@pytest.mark.parametrize(
-    ("told", "pointer"),
+@each(
+    "told, pointer",
     [("/a/b", "/a/b"), (None, ""), (5, ""), ("/a/" + "b" * 600, "/a"), ("b" * 600, "")],
 )
 def test_pointer(told: object, pointer: str) -> None:

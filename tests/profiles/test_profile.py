@@ -17,6 +17,7 @@ from kvstore.profiles.loading import bundled, bundled_names, load_profile
 from kvstore.profiles.statuses import Statuses
 from kvstore.testing.odd_keys import ODD_KEYS
 from kvstore.testing.strategies import keys
+from tests.cases import each
 
 NAMES = ("datasafe", "filetracker", "kvstore", "static", "webdav")
 SMALL: dict[str, Any] = {
@@ -42,7 +43,7 @@ def test_the_bundled_ones_are_these():
     assert bundled_names() == NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each("name", NAMES)
 def test_each_bundled_one_is_valid_and_says_what_it_is(name):
     profile = bundled(name)
     assert profile.name == name
@@ -50,7 +51,7 @@ def test_each_bundled_one_is_valid_and_says_what_it_is(name):
     assert repr(profile) == f"<Profile {name!r}>"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each("name", NAMES)
 def test_a_profile_is_a_value(name):
     profile = load_profile(name)
     twin = pickle.loads(pickle.dumps(profile))
@@ -104,8 +105,8 @@ def test_a_key_in_a_query_is_quoted_as_that_needs():
     assert template.expand(base="/x", key="a&b=c d") == "/x?k=a%26b%3Dc%20d"
 
 
-@pytest.mark.parametrize(
-    ("pointer", "value", "told"),
+@each(
+    "pointer, value, told",
     [
         ("/profile", 2, "/profile"),
         ("/name", "", "/name"),
@@ -145,8 +146,8 @@ def test_what_does_not_fit_the_schema_is_refused_with_its_place(pointer, value, 
     assert len(caught.value.message) < 500
 
 
-@pytest.mark.parametrize(
-    ("pointer", "value", "told"),
+@each(
+    "pointer, value, told",
     [
         ("/operations/get/url", "{base}/{user}", "unknown slot 'user'"),
         ("/operations/get/url", "{base}", "has no slot 'key'"),
@@ -164,7 +165,7 @@ def test_what_the_schema_cannot_say_is_refused_too(pointer, value, told):
     assert told in caught.value.message
 
 
-@pytest.mark.parametrize("document", [None, [], "{}", 7, {}])
+@each("document", [None, [], "{}", 7, {}])
 def test_what_is_no_document_is_refused(document):
     with pytest.raises(InvalidRequestError):
         Profile.of(document)

@@ -16,6 +16,7 @@ from kvstore.profiles.ranges import (
     parse_range,
     parse_unsatisfied,
 )
+from tests.cases import each
 from tests.corpora import entries
 
 SIZE = 1000
@@ -42,9 +43,7 @@ def answer(entry: dict[str, Any]) -> tuple[int, list[list[int]] | None]:
     return 206, [[asked.start, asked.end - 1]]
 
 
-@pytest.mark.parametrize(
-    "entry", CORPUS, ids=[f"{i}:{e['range'][:40]!a}" for i, e in enumerate(CORPUS)]
-)
+@each("entry", CORPUS, ids=[f"{i}:{e['range'][:40]!a}" for i, e in enumerate(CORPUS)])
 def test_corpus(entry: dict[str, Any]) -> None:
     status, spans = answer(entry)
     assert status in entry["status"]
@@ -57,8 +56,8 @@ def test_corpus(entry: dict[str, Any]) -> None:
         assert status == 416
 
 
-@pytest.mark.parametrize(
-    ("header", "size", "span"),
+@each(
+    "header, size, span",
     [
         ("bytes=0-0", 1, (0, 1)),
         ("bytes=1-", 3, (1, 3)),
@@ -93,7 +92,7 @@ def test_a_first_byte_beyond_any_size() -> None:
     assert parse_range("bytes=" + "9" * 5000 + "-", SIZE) == Unsatisfiable(SIZE)
 
 
-@pytest.mark.parametrize(
+@each(
     "header",
     ["", "bytes=", "bytes=,", "bytes=0-1,x", "bytes=0-9\n", "bytes=٠-٩", "items=0-1", "bytes=5-4"],
 )
@@ -125,7 +124,7 @@ def test_any_field_gives_bytes_that_exist(header: str) -> None:
         assert 0 <= asked.start < asked.end <= 7
 
 
-@pytest.mark.parametrize(("start", "end"), [(-1, None), (-5, 3), (3, 3), (4, 3), (0, 0)])
+@each("start, end", [(-1, None), (-5, 3), (3, 3), (4, 3), (0, 0)])
 def test_a_range_that_http_cannot_ask_for(start: int, end: int | None) -> None:
     with pytest.raises(RangeError, match=f"from {start} up to {end}"):
         format_range(start, end)
@@ -143,7 +142,7 @@ def test_content_range(value: str, result: tuple[int, int, int | None]) -> None:
     assert parse_content_range(value) == result
 
 
-@pytest.mark.parametrize(
+@each(
     "value",
     [
         "",
@@ -171,8 +170,8 @@ def test_a_bad_content_range_is_named(value: str) -> None:
     assert repr(value)[:100] in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("value", "size"),
+@each(
+    "value, size",
     [
         ("bytes */1000", 1000),
         ("bytes */0", 0),

@@ -23,6 +23,7 @@ from kvstore import (
 )
 from kvstore.profiles.profile import Auth
 from kvstore.testing import StoreContract
+from kvstore.testing.contract_metadata import CORNERS
 from kvstore.transport.credentials import auth_of
 from tests.profiles.shelf_server import Item, ShelfServer, shelf_server
 
@@ -44,6 +45,8 @@ def shelf() -> Iterator[ShelfServer]:
 
 
 class TestShelf(StoreContract):
+    histories = 8
+
     @pytest.fixture(autouse=True)
     def _shelf(self, shelf: ShelfServer) -> None:
         self.shelf = shelf
@@ -61,12 +64,11 @@ class TestShelf(StoreContract):
     # One server has one content, and this test needs two.
     test_each_store_has_its_own_listeners = None
 
-    @pytest.mark.parametrize(*StoreContract.test_corner_values_come_back.pytestmark[0].args)
-    def test_corner_values_come_back(self, store: Store, name: str) -> None:
-        """But for those that are larger than a header may be."""
-        if name in ("long text", "nearly all that is allowed"):
-            pytest.skip("a header has 64 KiB at most")
-        super().test_corner_values_come_back(store, name)
+    @pytest.fixture(autouse=True)
+    def _what_fits_a_header(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A header has 64 KiB at most."""
+        for name in ("long text", "nearly all that is allowed"):
+            monkeypatch.delitem(CORNERS, name)
 
 
 def test_what_it_says_of_itself(shelf):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from kvstore.errors import InvalidKeyError, InvalidRequestError
 from kvstore.keys import check_key
 from kvstore.profiles.templates import Template
+from tests.cases import each
 from tests.corpora import keys as nasty_keys
 
 BASE = "http://host:8080/store"
@@ -120,8 +121,8 @@ def test_requests_sends_the_url_unchanged(template: Template) -> None:
     assert sent > 100
 
 
-@pytest.mark.parametrize(
-    ("template", "key", "url"),
+@each(
+    "template, key, url",
     [
         (PARTS, "plain/key", f"{BASE}/plain/key/data"),
         (PARTS, "~!$&'()*+,;=:@", f"{BASE}/~!$&'()*+,;=:@/data"),
@@ -156,8 +157,8 @@ def test_many_bases_and_parts_are_served_and_not_all_remembered() -> None:
     assert len(PARTS._patterns) <= 256
 
 
-@pytest.mark.parametrize(
-    ("template", "url", "values"),
+@each(
+    "template, url, values",
     [
         (PARTS, "/k/data", {"key": "k", "part": "data"}),
         (PARTS, "/a/data/data", {"key": "a/data", "part": "data"}),
@@ -188,7 +189,7 @@ def test_matching(template: Template, url: str, values: dict[str, str] | None) -
     assert template.match(f"/aXb{url}", base="/a.b") is None
 
 
-@pytest.mark.parametrize(
+@each(
     "key",
     [
         "%",
@@ -228,8 +229,8 @@ def test_a_missing_value_is_named() -> None:
         PARTS.expand(base=BASE, key="k")
 
 
-@pytest.mark.parametrize(
-    ("text", "named"),
+@each(
+    "text, named",
     [
         ("{base}/{key}/{port}", "'port'"),
         ("{base}/{key.x}", "'key.x'"),

@@ -24,8 +24,9 @@ CALLS = (
     "openat,write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,"
     "rmdir,utimensat,ftruncate,fallocate,flock"
 )
-#: Which call of a kind is hit, counted in each process; more than an operation makes by itself.
-WHEN = 250
+#: Which call of a kind is hit, counted in each process; more than connecting and an operation make
+#: by themselves, and few, as whoever is traced takes long over each.
+WHEN = 80
 KILLED = 9
 
 
@@ -120,5 +121,6 @@ def hits(trace: Trace) -> Iterator[dict[str, int]]:
     """Yield what to burn so that each of the calls of an operation, in turn, is the one hit."""
     before = Counter(call.name for call in trace.before)
     for call, most in Counter(call.name for call in trace.during).items():
+        assert before[call] + most < WHEN, f"WHEN is too low for {call}"
         for count in range(1, most + 1):
             yield {call: WHEN - before[call] - count}

@@ -36,6 +36,7 @@ from kvstore.events import StoreDeleteEvent, StoreEvent, StoreSetEvent, StoreUpd
 from kvstore.profiles.wire import SERVICE_PATH
 from kvstore.transport.policy import Policy
 from kvstore.transport.sender import BearerAuth
+from tests.cases import each
 from tests.transport.basic_server import BasicServer, Entry, basic_server
 from tests.transport.wire_server import Wire, WireServer, answer, as_json, refused_port
 
@@ -136,7 +137,7 @@ def test_no_extension_is_used_on_a_basic_server(basic):
         assert seen.headers["accept-encoding"] == "identity"
 
 
-@pytest.mark.parametrize(
+@each(
     "write",
     [
         lambda store, **condition: store.set("k", b"new", **condition),
@@ -147,9 +148,7 @@ def test_no_extension_is_used_on_a_basic_server(basic):
         lambda store, **condition: store.from_bytes("k", b"new", **condition),
     ],
 )
-@pytest.mark.parametrize(
-    "condition", [{"if_match": "r"}, {"if_match": "*"}, {"if_none_match": "*"}]
-)
+@each("condition", [{"if_match": "r"}, {"if_match": "*"}, {"if_none_match": "*"}])
 def test_a_condition_is_refused_before_anything_is_sent(basic, write, condition):
     basic.entries["k"] = Entry(b"old", {"n": 1})
     with store_of(basic) as store, pytest.raises(UnsupportedOperationError):
@@ -262,7 +261,7 @@ def test_a_query_url_that_is_wrong_is_no_missing_key():
 # -- service documents ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     "page",
     [
         answer(404, b"<h1>no</h1>"),
@@ -418,7 +417,7 @@ def test_discover_below_a_path():
     assert server.told == [f"GET /lab{SERVICE_PATH}"]
 
 
-@pytest.mark.parametrize(
+@each(
     "page",
     [
         answer(404),
@@ -448,7 +447,7 @@ def test_discover_needs_a_server():
 # -- configuration -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     "arguments",
     [
         {"base_url": "ftp://host/keys"},
@@ -529,7 +528,7 @@ def test_nothing_works_before_connect_or_after_disconnect(basic):
     assert "url" in store.info()
 
 
-@pytest.mark.parametrize(
+@each(
     "credentials",
     [
         "alice",
@@ -690,7 +689,7 @@ def test_a_metadata_schema_is_checked_here(basic):
         assert all(told.startswith("GET") for told in basic.told[asked:])
 
 
-@pytest.mark.parametrize("key", ["", ".", "a/..", "../a", "a\0b", "\ud800", "x" * 1025])
+@each("key", ["", ".", "a/..", "../a", "a\0b", "\ud800", "x" * 1025])
 def test_a_bad_key_is_refused_before_anything_is_sent(key):
     with WireServer() as server, store_of(server) as store:
         for ask in (store.get, store.exists, store.delete, lambda key: store.set(key, b"")):
@@ -726,8 +725,8 @@ def test_facts_of_a_key_come_without_its_data():
 # -- errors --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("status", "error"),
+@each(
+    "status, error",
     [
         (400, InvalidRequestError),
         (401, AuthenticationError),
@@ -790,7 +789,7 @@ def test_a_problem_document_tells_errors_apart_that_share_a_status():
             assert getattr(caught.value, attribute) == told
 
 
-@pytest.mark.parametrize(
+@each(
     "document",
     [
         {"owned": "alice"},

@@ -27,6 +27,7 @@ from kvstore.errors import NotConnectedError
 from kvstore.filenames import encode
 from kvstore.stores._sidecar import Sidecar, dump, parse
 from kvstore.values import BUFFER_SIZE
+from tests.cases import each
 
 FORMS = ["exact", "portable"]
 
@@ -294,7 +295,7 @@ def test_root_is_relative_to_where_the_store_was_made(
     assert (tmp_path / "store/key.data").read_bytes() == b"data"
 
 
-@pytest.mark.parametrize("root", ["", b"store", None, 3, "a\0b"])
+@each("root", ["", b"store", None, 3, "a\0b"])
 def test_root_that_is_no_path(root: Any) -> None:
     with pytest.raises(InvalidRequestError, match="The root is the path of a folder, not"):
         FileSystemStore(root)

@@ -37,6 +37,7 @@ from kvstore import (
 )
 from kvstore.stores._sqlite import changes, connections, engine, schema, writer
 from kvstore.stores._sqlite.blobs import INLINE
+from tests.cases import each
 
 LARGE = bytes(range(256)) * 1024
 FILES = Path("/proc/self/fd")
@@ -822,7 +823,7 @@ def test_stores_of_different_kinds_do_not_mix(root, tmp_path):
         FileSystemStore(other).connect()
 
 
-@pytest.mark.parametrize(
+@each(
     "options",
     [
         {"root": ""},

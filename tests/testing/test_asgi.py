@@ -12,6 +12,7 @@ import requests
 
 from kvstore import InvalidRequestError
 from kvstore.testing.http import app_at
+from tests.cases import each
 
 URL = "http://app.test"
 
@@ -399,7 +400,7 @@ def test_several_applications_at_once() -> None:
         assert requests.put(URL, data=b"x", timeout=10).content == b"x"
 
 
-@pytest.mark.parametrize("url", ["app.test", "http://app.test/path", "http://", "/", ""])
+@each("url", ["app.test", "http://app.test/path", "http://", "/", ""])
 def test_what_is_no_origin(url: str) -> None:
     with pytest.raises(InvalidRequestError), app_at(App(), url):
         pass

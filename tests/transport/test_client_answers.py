@@ -14,6 +14,7 @@ import pytest
 from kvstore.errors import IntegrityError, KeyNotFoundError, StoreError, TransportError
 from kvstore.transport.addresses import origin_of
 from kvstore.transport.policy import Policy
+from tests.cases import each
 from tests.transport.clients import EVERYTHING, HASTY, ONCE, announced, client, whole
 from tests.transport.wire_server import Step, Wire, WireServer, answer, as_json, chunked
 
@@ -154,7 +155,7 @@ BAD_FRAMES = {
 }
 
 
-@pytest.mark.parametrize("frame", BAD_FRAMES.values(), ids=BAD_FRAMES)
+@each("frame", BAD_FRAMES.values(), ids=BAD_FRAMES)
 def test_an_answer_that_cannot_be_told_to_be_whole_is_an_error(frame):
     page = b"HTTP/1.1 200 OK\r\n" + frame
     for credentials in (None, whole()):
@@ -166,7 +167,7 @@ def test_an_answer_that_cannot_be_told_to_be_whole_is_an_error(frame):
                     store.get_metadata("k")
 
 
-@pytest.mark.parametrize(
+@each(
     "page",
     [
         b"",
@@ -241,7 +242,7 @@ def test_an_answer_encoded_as_identity_is_taken():
 # -- statuses ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [100, 101, 201, 202, 203, 204, 205, 206, 226, 299, 300, 304])
+@each("status", [100, 101, 201, 202, 203, 204, 205, 206, 226, 299, 300, 304])
 def test_a_success_nobody_asked_for_is_none(status):
     page = answer(status, DATA if status not in (100, 101, 204, 304) else b"", Content_Range="x")
     with WireServer(default=then(page)) as server, client(server) as store:
@@ -256,7 +257,7 @@ def test_a_success_nobody_asked_for_is_none(status):
             assert caught.value.status in ((None,) if status == 100 else (status,))
 
 
-@pytest.mark.parametrize("status", [202, 203, 205, 206, 304])
+@each("status", [202, 203, 205, 206, 304])
 def test_a_write_answered_so_has_not_happened(status):
     with WireServer(default=then(answer(status))) as server, client(server) as store:
         for ask in (
@@ -336,7 +337,7 @@ def test_the_same_host_with_another_name_of_its_port_is_the_same_origin():
 # -- content -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     [
         b"",
@@ -394,7 +395,7 @@ def test_digests_are_not_checked_where_that_is_not_wanted():
         assert store.get_data("k").read() == b"other"
 
 
-@pytest.mark.parametrize(
+@each(
     "field",
     ["sha-256", "sha-256=abc", "sha-256=:QUJD:", "sha-256=:!:", "sha-256=::", ", ,", "sha-256=:A:"],
 )
@@ -444,7 +445,7 @@ BAD_VALUES = {
 }
 
 
-@pytest.mark.parametrize("body", BAD_VALUES.values(), ids=BAD_VALUES)
+@each("body", BAD_VALUES.values(), ids=BAD_VALUES)
 def test_a_value_that_is_none(body):
     pages = [answer(200, body), chunked([body[:5], body[5:], b"x" * 0])]
     with WireServer(pages, service=announced(*EVERYTHING)) as server, client(server) as store:

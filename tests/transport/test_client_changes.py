@@ -21,6 +21,7 @@ from kvstore import (
 )
 from kvstore.profiles.wire import SEQUENCE_FIELD
 from kvstore.testing import live_server
+from tests.cases import each
 from tests.transport.clients import HASTY, announced, client
 from tests.transport.wire_server import BOUND, Step, Wire, WireServer, answer, as_json, refused_port
 
@@ -102,7 +103,7 @@ def test_what_is_forgotten_is_told_at_once():
     assert caught.value.oldest == 7
 
 
-@pytest.mark.parametrize(
+@each(
     "step",
     [
         lines(entry(2), entry(2)),

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from kvstore.errors import InvalidRequestError, StoreError, TransportError
+from tests.cases import each
 from tests.transport.clients import announced, client
 from tests.transport.wire_server import Wire, WireServer, answer, as_json, chunked
 
@@ -29,8 +30,8 @@ def served(*steps: Any) -> WireServer:
 # -- plain ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
-@pytest.mark.parametrize("last", [True, False])
+@each("end", [b"\n", b"\r\n", b"\r"])
+@each("last", [True, False])
 def test_lines_of_any_ending(end, last):
     body = end.join([b"a", b"b c", "é\u2028\x85\x0b".encode()]) + (end if last else b"")
     for page in (answer(200, body), chunked(bytes([byte]) for byte in body)):
@@ -47,7 +48,7 @@ def test_a_long_listing_is_read_in_pieces_and_given_in_order():
                 assert list(store.query_keys()) == keys
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     [
         b"a\n\xff\n",
@@ -138,7 +139,7 @@ def test_a_listing_that_is_left_early_is_closed():
         assert list(store.query_keys()) == ["a"]
 
 
-@pytest.mark.parametrize(
+@each(
     "page",
     [
         records("b", "a"),
@@ -219,7 +220,7 @@ def test_a_field_named_like_a_parameter_travels_in_the_filter():
     assert json.loads(sent["$where"]) == {"all": [{"$limit": {"eq": 1}}, {"m": 2}]}
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     [
         b"",

@@ -27,6 +27,7 @@ from kvstore import (
 )
 from kvstore.testing import live_server
 from kvstore.transport.policy import Policy
+from tests.cases import each
 from tests.transport.clients import HASTY, ONCE, announced, client
 from tests.transport.wire_server import BOUND, Wire, WireServer, answer, as_json
 
@@ -197,7 +198,7 @@ def test_a_batch_that_was_not_begun_is_sent_again() -> None:
     assert server.seen[0].body == server.seen[1].body
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     [
         b"",

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kvstore.errors import ConflictError, KeyNotFoundError, RangeError, StoreError, TransportError
+from tests.cases import each
 from tests.transport.basic_server import Entry, basic_server
 from tests.transport.clients import ONCE, announced, client
 from tests.transport.wire_server import Wire, WireServer, answer, as_json, chunked
@@ -16,8 +17,8 @@ DATA = b"0123456789"
 LARGE = bytes(range(256)) * 1500
 
 
-@pytest.mark.parametrize("ranges", [True, False], ids=["ranges", "no ranges"])
-@pytest.mark.parametrize("data", [DATA, LARGE, b""], ids=["small", "large", "empty"])
+@each("ranges", [True, False], ids=["ranges", "no ranges"])
+@each("data", [DATA, LARGE, b""], ids=["small", "large", "empty"])
 def test_ranges_are_half_open_whatever_the_server_can(data, ranges):
     size = len(data)
     bounds = sorted({None, 0, 1, 3, 7, size - 1, size, size + 1, size + 10} - {-1}, key=str)
@@ -56,7 +57,7 @@ def test_what_is_asked_for_a_range():
     assert [seen.headers["range"] for seen in server.seen] == ["bytes=2-4", "bytes=8-"]
 
 
-@pytest.mark.parametrize(
+@each(
     "page",
     [
         answer(206, b"234"),
@@ -211,7 +212,7 @@ def test_an_etag_beside_values_is_no_revision_where_conditions_are_not_announced
     assert "if-match" not in server.seen[1].headers
 
 
-@pytest.mark.parametrize("etag", ['W/"r1"', "r1", '"r1', "*", '"a", "b"'])
+@each("etag", ['W/"r1"', "r1", '"r1', "*", '"a", "b"'])
 def test_a_weak_or_malformed_etag_is_no_revision(etag):
     with WireServer([answer(200, DATA, ETag=etag), as_json({})]) as server, client(server) as store:
         assert store.get("k").revision is None
@@ -227,7 +228,7 @@ def test_facts_of_a_basic_value():
         assert (value.size, value.modified, value.mimetype) == (0, None, "application/octet-stream")
 
 
-@pytest.mark.parametrize("length", [None, "x", "-1", "9" * 30, "1, 1"])
+@each("length", [None, "x", "-1", "9" * 30, "1, 1"])
 def test_a_value_without_a_size_is_an_error(length):
     def step(wire: Wire) -> None:
         is_data = wire.seen.target.endswith("/data")

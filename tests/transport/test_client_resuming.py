@@ -14,6 +14,7 @@ from kvstore import DynamicURLStore
 from kvstore.errors import ConflictError, IntegrityError, KeyNotFoundError, TransportError
 from kvstore.profiles.digests import field_of_digest
 from kvstore.transport.policy import Policy
+from tests.cases import each
 from tests.transport.basic_server import Entry, basic_server
 from tests.transport.clients import EVERYTHING, ONCE, announced, client
 from tests.transport.wire_server import Step, Wire, WireServer, answer, chunked
@@ -165,7 +166,7 @@ CHANGED: dict[str, Step] = {
 }
 
 
-@pytest.mark.parametrize("step", CHANGED.values(), ids=CHANGED)
+@each("step", CHANGED.values(), ids=CHANGED)
 def test_two_revisions_are_never_mixed(step):
     with WireServer([cut(answer(200, DATA, ETag='"r1"'), 400_000), step]) as server:
         with client(server, STUBBORN) as store, store.get_data("k") as stream:

@@ -24,6 +24,7 @@ from kvstore.errors import (
 from kvstore.transport.exchange import Exchange, Request
 from kvstore.transport.policy import Policy
 from kvstore.transport.sender import Sender
+from tests.cases import each
 from tests.transport.clients import EVERYTHING, HASTY, announced, client, whole
 from tests.transport.wire_server import BOUND, Step, Wire, WireServer, answer, refused_port
 
@@ -98,7 +99,7 @@ def test_what_is_not_the_same_twice_is_sent_once(ask, credentials):
                 assert len(server.seen) == number + 1
 
 
-@pytest.mark.parametrize("ask", [*CONDITIONAL.values(), *ONCE_ONLY.values()])
+@each("ask", [*CONDITIONAL.values(), *ONCE_ONLY.values()])
 def test_what_the_server_did_not_do_may_be_sent_again_whatever_it_is(ask):
     steps = [step for fault in NOT_DONE.values() for step in (fault, fault, GOOD)]
     with WireServer(steps, service=announced(*EVERYTHING)) as server:
@@ -107,7 +108,7 @@ def test_what_the_server_did_not_do_may_be_sent_again_whatever_it_is(ask):
                 ask(store)
 
 
-@pytest.mark.parametrize("ask", [*CONDITIONAL.values(), *ONCE_ONLY.values()])
+@each("ask", [*CONDITIONAL.values(), *ONCE_ONLY.values()])
 def test_what_was_not_sent_may_be_sent_again_whatever_it_is(ask):
     class Unreachable(requests.adapters.HTTPAdapter):
         left = 0
@@ -131,7 +132,7 @@ def test_what_was_not_sent_may_be_sent_again_whatever_it_is(ask):
             ask(store)
 
 
-@pytest.mark.parametrize("ask", [*REPEATABLE.values(), *CONDITIONAL.values(), *ONCE_ONLY.values()])
+@each("ask", [*REPEATABLE.values(), *CONDITIONAL.values(), *ONCE_ONLY.values()])
 def test_a_refusal_is_final(ask):
     statuses = [400, 401, 403, 405, 409, 410, 412, 413, 501, 505, 507]
     with WireServer(
@@ -223,7 +224,7 @@ def test_retry_after_as_a_date():
     assert outcome.retry_after > 3000
 
 
-@pytest.mark.parametrize(
+@each(
     "value",
     ["", "soon", "-1", "1.5", "9" * 5000, "Fri, 31 Dec 99999 23:59:59 GMT", "Fri, 99 Dec", "nan"],
 )
@@ -261,7 +262,7 @@ def test_pauses_double_at_random_up_to_a_limit(monkeypatch):
 # -- what is in doubt ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", DOUBTFUL.values(), ids=DOUBTFUL)
+@each("fault", DOUBTFUL.values(), ids=DOUBTFUL)
 def test_a_key_that_is_gone_after_a_lost_answer_was_deleted(fault):
     with WireServer([fault, answer(404, b"gone"), GOOD]) as server:
         with client(server, policy=HASTY) as store:
@@ -316,7 +317,7 @@ def test_a_connection_that_ends_with_the_next_request_is_a_lost_answer():
 # -- what would only fail again ------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     "page",
     [
         answer(200, b"x", Content_Length="abc"),

@@ -27,6 +27,7 @@ from kvstore.errors import (
     TransportError,
     UnsupportedOperationError,
 )
+from tests.cases import each
 from tests.transport.clients import HASTY, announced, client, whole
 from tests.transport.wire_server import Step, Wire, WireServer, answer, as_json
 
@@ -178,8 +179,8 @@ def failing(error: BaseException) -> Iterator[bytes]:
     raise error
 
 
-@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("credentials", [lambda: None, whole], ids=["lean", "whole"])
+@each("error", FAILURES, ids=lambda error: type(error).__name__)
+@each("credentials", [lambda: None, whole], ids=["lean", "whole"])
 def test_what_a_source_raises_passes_through_and_nothing_is_stored(error, credentials):
     ended = threading.Event()
 
@@ -478,3 +479,18 @@ def test_progress_of_an_upload():
             store.set_data("k", data, size, progress=lambda *told: done.append(told))
     total = len(LARGE)
     assert done == [(200_000, total), (400_000, total), (total, total), (5, 5), (1, -1), (3, -1)]
+
+
+def test_a_small_body_comes_together_with_its_head():
+    came: list[bytes] = []
+
+    def step(wire: Wire) -> None:
+        came.append(bytes(wire._rest))  # what one call has received
+        wire.body()
+        wire.send(answer(201))
+
+    with WireServer([step] * 3) as server, client(server) as store:
+        store.set_data("k", b"data")
+        store.set_metadata("k", {"a": 1})
+        store.set_data("k", b"d" * 10_000)
+    assert came == [b"data", b'{"a":1}', b"d" * 10_000]

@@ -24,6 +24,7 @@ from kvstore.errors import (
 from kvstore.events import StoreSetEvent
 from kvstore.testing.http import live_server
 from kvstore.transport.policy import Policy
+from tests.cases import each
 from tests.transport.fault_proxy import (
     Fault,
     FaultProxy,
@@ -95,18 +96,12 @@ def _nothing_is_left_behind() -> None:
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Behind]:
+def behind() -> Iterator[Behind]:
     store = MemoryStore()
     with live_server(store) as url:
         for key in LISTED:
             store.set_metadata(key, {"more": FILLER})
         yield Behind(store, url)
-
-
-@pytest.fixture
-def behind(running: Behind) -> Behind:
-    running.begin()
-    return running
 
 
 @dataclass(frozen=True)
@@ -161,7 +156,8 @@ ONCE = ("set stream", "update metadata", "set if")
 
 
 def outcome_of(operation: Operation, behind: Behind, proxy: FaultProxy, policy: Policy) -> Any:
-    """What came of it: what it gave, or the error; and what the server holds is not torn."""
+    """What came of it, from the old value on: what it gave, or the error."""
+    behind.begin()
     revision = behind.store.get("k").revision
     with DynamicURLStore(f"{proxy.url}/keys", f"{proxy.url}/query", policy=policy) as store:
         try:
@@ -226,7 +222,7 @@ CHANGED: dict[str, Fault] = {
     "bit flipped in the request": up_flipped,
     "garbage within the request": up_garbage,
 }
-everything = pytest.mark.parametrize("name", IDS)
+everything = each("name", IDS)
 
 
 @everything

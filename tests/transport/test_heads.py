@@ -6,12 +6,12 @@ import http.client
 import io
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kvstore.transport.connections import StrictResponse
 from kvstore.transport.heads import plain_head
+from tests.cases import each
 
 NAMES = st.sampled_from(
     ["Content-Length", "content-length", "Transfer-Encoding", "ETag", "Connection", "X-A"]
@@ -69,7 +69,7 @@ def test_it_reads_what_http_client_reads(
     assert told == expected
 
 
-@pytest.mark.parametrize(
+@each(
     "block",
     [
         b"HTTP/1.1 200 OK\r\nA: 1\r\n folded",
