@@ -297,6 +297,10 @@ class ReadOnlyStore(Watchable):
         Those up to *after* may be left out. Whoever iterates may change the store between two.
         """
 
+    def _get_if_changed(self, key: str, revision: str) -> Value | None:
+        """Shortcut. Return the value, but None if it is (still) that of this *revision*."""
+        return None if self._record(key).revision == revision else self._get(key)
+
     def _record(self, key: str) -> Record:
         """Shortcut. Return the facts about a key."""
         value = self._get(key)

@@ -19,6 +19,9 @@ Data: TypeAlias = (
     bytes | bytearray | memoryview | os.PathLike[str] | BinaryIO | Iterable[bytes] | Value
 )
 
+#: Yields the pieces of data behind so many bytes.
+_Begin: TypeAlias = Callable[[int], Iterator[bytes]]
+
 
 class Source:
     """Data given to a write, in whatever form, as pieces of bytes.
@@ -36,6 +39,7 @@ class Source:
         "_begin",
         "_bytes",
         "_opened",
+        "adoptable",
         "buffer_size",
         "independent",
         "mimetype",
@@ -55,13 +59,16 @@ class Source:
         self.independent = False
         #: The file, where one was given by its name.
         self.path: Path | None = None
+        #: SHA-256 of the data, set by who gives a file (`path`) that nobody will write to again: a
+        #: store may keep that very file, under another name for it, instead of a copy.
+        self.adoptable: bytes | None = None
         #: Media type, where the data came with one.
         self.mimetype: str | None = None
         #: Called with the bytes passed on so far, after each piece.
         self.report: Callable[[int], object] | None = None
         self._opened = False
         self._bytes: bytes | None = None
-        self._begin: Callable[[], Iterator[bytes]] = self._adopt(data)
+        self._begin: _Begin = self._adopt(data)
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the pieces, from the beginning each time.
@@ -74,7 +81,7 @@ class Source:
             message = "This data can be read only once; give bytes, a path or a seekable file."
             raise UnsupportedOperationError(message)
         self._opened = True
-        pieces = self._begin()
+        pieces = self._begin(0)
         return pieces if self.report is None else self._reported(pieces, self.report)
 
     def whole(self) -> bytes:
@@ -96,18 +103,21 @@ class Source:
         return self._bytes
 
     def behind(self, start: int) -> Source:
-        """Return the same data without the first *start* bytes; it reports these as passed on."""
+        """Return the same data without the first *start* bytes; it reports these as passed on.
+
+        They are not read where there is another way to what is behind them.
+        """
         if not start:
             return self
         twin = copy.copy(self)
         twin.size = None if self.size is None else self.size - start
-        twin._bytes = None
-        twin._begin = lambda: _without(start, self._begin())
+        twin._bytes = twin.adoptable = None
+        twin._begin = lambda more: self._begin(start + more)
         report = self.report
         twin.report = None if report is None else lambda done: report(start + done)
         return twin
 
-    def _adopt(self, data: Any) -> Callable[[], Iterator[bytes]]:
+    def _adopt(self, data: Any) -> _Begin:
         if isinstance(data, (bytes, bytearray, memoryview)):
             # A caller may go on writing into a bytearray: what is stored is what was given.
             self._bytes = data if type(data) is bytes else bytes(data)
@@ -119,7 +129,9 @@ class Source:
             self.size, self.mimetype = data.size, data.mimetype
             if self.mimetype == DEFAULT_MIMETYPE:
                 self.mimetype = None
-            return lambda: self._read(data.open, close=True)
+            return self._reading(
+                lambda start: data.range(start) if start else data.open(), close=True
+            )
         if isinstance(data, os.PathLike):
             return self._adopt_path(Path(data))
         if isinstance(data, str):
@@ -129,13 +141,13 @@ class Source:
             return self._adopt_file(data)
         if isinstance(data, Iterable):
             self.replayable = iter(data) is not data
-            return lambda: self._checked(data)
+            return _skipping(lambda: self._checked(data))
         message = (
             f"Data is bytes, a path, a binary file or an iterable of bytes, not {data!r:.100}."
         )
         raise InvalidRequestError(message)
 
-    def _adopt_path(self, path: Path) -> Callable[[], Iterator[bytes]]:
+    def _adopt_path(self, path: Path) -> _Begin:
         if stat.S_ISFIFO(path.stat().st_mode):
             self.replayable = False  # whoever writes into a pipe is cut off when it is closed
         else:
@@ -143,9 +155,16 @@ class Source:
                 self.size = _size_of(stream)
             self.independent = True
             self.path = path
-        return lambda: self._read(lambda: path.open("rb"), close=True)
 
-    def _adopt_file(self, stream: Any) -> Callable[[], Iterator[bytes]]:
+        def opened(start: int) -> Any:
+            stream = path.open("rb")
+            if start:
+                stream.seek(start)
+            return stream
+
+        return self._reading(opened, close=True)
+
+    def _adopt_file(self, stream: Any) -> _Begin:
         if isinstance(stream, io.TextIOBase):
             message = f"Data is read from binary files; this one has text: {stream!r:.100}."
             raise InvalidRequestError(message)
@@ -155,31 +174,37 @@ class Source:
             seekable = False
         if not seekable:
             self.replayable = False
-            return lambda: self._read(lambda: stream, close=False)
-        start = stream.tell()
+            return self._reading(lambda _: stream, close=False)
+        base = stream.tell()
         self.size = _size_of(stream)
 
-        def rewound() -> Any:
-            stream.seek(start)
+        def rewound(start: int) -> Any:
+            stream.seek(base + start)
             return stream
 
-        return lambda: self._read(rewound, close=False)
+        return self._reading(rewound, close=False)
 
-    def _slices(self) -> Iterator[bytes]:
+    def _reading(self, begin: Callable[[int], Any], *, close: bool) -> _Begin:
+        """Return what yields the pieces of the stream that *begin* opens behind so many bytes."""
+        if self.size is None:  # a pipe, or a file of which nobody knows whether it can be sought
+            return _skipping(lambda: self._read(begin, 0, close=close))
+        return lambda start: self._read(begin, start, close=close)
+
+    def _slices(self, begin: int) -> Iterator[bytes]:
         data = self._bytes or b""
-        if len(data) <= self.buffer_size:
+        if len(data) <= self.buffer_size and not begin:
             if data:
                 yield data
             return
         view = memoryview(data)
-        for start in range(0, len(data), self.buffer_size):
+        for start in range(begin, len(data), self.buffer_size):
             yield bytes(view[start : start + self.buffer_size])
 
-    def _read(self, begin: Callable[[], Any], *, close: bool) -> Iterator[bytes]:
+    def _read(self, begin: Callable[[int], Any], start: int, *, close: bool) -> Iterator[bytes]:
         # Opened with the first piece: who takes this iterator and drops it leaves nothing open.
-        stream = begin()
+        stream = begin(start)
         # A file that grows while it is read is taken as it was; one that shrinks is an error.
-        left = self.size
+        left = None if self.size is None else max(self.size - start, 0)
         try:
             while left is None or left > 0:
                 wanted = self.buffer_size if left is None else min(left, self.buffer_size)
@@ -214,6 +239,10 @@ class Source:
             yield piece
             done += len(piece)
             report(done)
+
+
+def _skipping(begin: Callable[[], Iterator[bytes]]) -> _Begin:
+    return lambda start: _without(start, begin()) if start else begin()
 
 
 def _without(left: int, pieces: Iterator[bytes]) -> Iterator[bytes]:

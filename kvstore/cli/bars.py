@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
@@ -41,11 +43,12 @@ class Bars:
         self._label = label
         self._progress.update(self._bytes, completed=done)
 
-    def count(self, done: int, count: int) -> None:
-        """Show that *done* of *count* keys are done."""
+    def whole(self, done: int, count: int, moved: int, size: int | None) -> None:
+        """Show that *done* of *count* keys are done, and *moved* of *size* bytes, if known."""
+        told: dict[str, Any] = {"keys": f"{done}/{count}", "moved": moved, "size": size}
         if self._keys is None:
-            self._keys = self._progress.add_task("keys", total=count, unit="keys")
-        self._progress.update(self._keys, completed=done)
+            self._keys = self._progress.add_task("keys", total=size or count, **told)
+        self._progress.update(self._keys, completed=moved if size else done, **told)
 
     def stop(self) -> None:
         """End the bars."""
@@ -55,15 +58,18 @@ class Bars:
 
 
 class _Amount(ProgressColumn):
-    """Bytes and speed, or a count of keys."""
+    """Bytes and speed, or a count of keys and the bytes of all."""
 
     def render(self, task: Task) -> Text:
-        done = int(task.completed)
-        total = None if task.total is None else int(task.total)
-        if task.fields.get("unit") == "keys":
-            return Text(f"{done}/{total}")
-        amount = decimal(done) if total is None else f"{decimal(done)} of {decimal(total)}"
-        return Text(f"{amount}, {decimal(int(task.speed))}/s" if task.speed else amount)
+        keys = task.fields.get("keys")
+        done = int(task.fields.get("moved", task.completed))
+        total = task.fields.get("size", task.total)
+        parts = [] if keys is None else [keys]
+        if keys is None or done:
+            parts.append(decimal(done) if total is None else f"{decimal(done)} of {decimal(total)}")
+        if task.speed and (keys is None or total):  # else it is that of the keys
+            parts.append(f"{decimal(int(task.speed))}/s")
+        return Text(", ".join(parts))
 
 
 def _short(label: str) -> str:

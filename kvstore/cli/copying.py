@@ -29,12 +29,15 @@ from kvstore.errors import (
     UnsupportedOperationError,
 )
 from kvstore.parallel import Crew, in_order
+from kvstore.query import Query
 from kvstore.store import ReadOnlyStore
 from kvstore.values import Permissions, ProgressCallback, Value
 from kvstore.where import json_equal
 
 #: Bytes that one transaction takes at most, as it keeps others from writing.
 _BATCH_BYTES = 64 << 20
+#: Keys whose sizes are asked for before they are copied, to tell how far it is.
+_MEASURED = 10_000
 #: Keys that are copied at a time, where one takes longer than a few milliseconds.
 _WORKERS = 8
 
@@ -63,14 +66,28 @@ def cp(output: Output, /, source: str, target: str, keys: tuple[str, ...], **ask
     write = Place(store_url(target), ())
     rules = Rules(existing="skip" if asked["skip_existing"] else "replace")
     with read.open_existing() as old, write.open() as new:
-        # Counting may take as long as listing: only where somebody is there to see it.
-        count = (len(keys) or old.count(**which)) if sys.stderr.isatty() else None
-        with Transfers(count) as transfers:
+        count, size = (len(keys), None) if keys else extent_of(old, **which)
+        with Transfers(count, None if rules.existing == "skip" else size) as transfers:
             job = Copy(old, new, transfers, rules)
             outcomes = job.named(keys) if keys else job.found(old.query_keys(**which))
             tally = tallied(output, outcomes)
     if output.for_people:
         output.line(tally.sentence("copied"))
+
+
+def extent_of(store: ReadOnlyStore, **which: Any) -> tuple[int | None, int | None]:
+    """Return how many keys a query finds, and how many bytes they have, for who waits for them.
+
+    Counting may take as long as listing: None where nobody is there to see it. The bytes are None
+    where there are too many keys to list them for that alone, or where the store does not tell.
+    """
+    if not sys.stderr.isatty():
+        return None, None
+    count = store.count(**which)
+    if count > _MEASURED:
+        return count, None
+    sizes = [record.size for record in store.find(Query(**which))]
+    return count, sum(sizes) if min(sizes, default=0) >= 0 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

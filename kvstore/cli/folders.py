@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from kvstore.cli.arguments import Place, is_url, on_store, parse_document, url_in
-from kvstore.cli.copying import Copy, Rules
+from kvstore.cli.copying import Copy, Rules, extent_of
 from kvstore.cli.failures import FAILED, sentence_of
 from kvstore.cli.headers import Headers
 from kvstore.cli.output import Output, complain, output_options, with_output
@@ -97,8 +97,8 @@ def export(output: Output, /, place: Place, prefix: str, where: str | None) -> i
     rules = Rules(permissions=True, failure="tell", done="exported")
     with place.open_existing() as old:
         keys = old.query_keys(prefix=prefix, where=document)
-        count = old.count(prefix=prefix, where=document) if sys.stderr.isatty() else None
-        with FileSystemStore(folder) as new, Transfers(count) as transfers:
+        extent = extent_of(old, prefix=prefix, where=document)
+        with FileSystemStore(folder) as new, Transfers(*extent) as transfers:
             job = Copy(old, new, transfers, rules)
             tally = tallied(output, job.found(keys))
     if output.for_people:

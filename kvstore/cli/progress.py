@@ -27,25 +27,35 @@ class Transfers:
 
     Args:
         count: how many keys there will be, where there are several.
+        size: the bytes of all of them, where that is known.
         stay: show it in any case, and leave the count standing at the end.
     """
 
-    def __init__(self, count: int | None = None, *, stay: bool = False) -> None:
+    def __init__(
+        self, count: int | None = None, size: int | None = None, *, stay: bool = False
+    ) -> None:
         self._enabled = sys.stderr.isatty()
         self._stay = stay
         self._count = count
+        self._in_all = size
         self._bars: Bars | None = None
         self._began = time.monotonic()
         self._done = 0
+        self._moved = 0
         self._lock = threading.Lock()
 
     def of(self, label: str) -> Callable[[int, int], None]:
         """Return the ``progress=`` function of a transfer that begins now."""
+        before = 0
 
         def progress(done: int, total: int) -> None:
+            nonlocal before
             with self._lock:
+                self._moved += done - before  # what is read again is taken back
+                before = done
                 if self._enabled and self._is_worth_it(total):
                     self._shown().move(escaped(label), done, total)
+                    self._show_whole()
 
         return progress if self._enabled else lambda done, total: None
 
@@ -54,7 +64,8 @@ class Transfers:
         with self._lock:
             self._done += 1
             if self._enabled and self._count is not None and self._is_worth_it(0):
-                self._shown().count(self._done, self._count)
+                self._shown()
+                self._show_whole()
 
     def __enter__(self) -> Self:
         return self
@@ -80,6 +91,9 @@ class Transfers:
             from kvstore.cli.bars import Bars  # rich, which takes long to import
 
             self._bars = Bars(stay=self._stay)
-            if self._count is not None:
-                self._bars.count(self._done, self._count)
+            self._show_whole()
         return self._bars
+
+    def _show_whole(self) -> None:
+        if self._bars is not None and self._count is not None:
+            self._bars.whole(self._done, self._count, self._moved, self._in_all)

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, BinaryIO, Literal, TypeAlias, get_args
 
 from kvstore.compose.locks import KeyLocks
-from kvstore.compose.shelf import CorruptError, KeptOpener, LostError, Shelf
+from kvstore.compose.shelf import CorruptError, KeptOpener, LostError, Shelf, check_room
 from kvstore.compose.unreached import Unreached
 from kvstore.compose.wrapper import TRIES, Wrapper, busy, close
 from kvstore.documents import JsonObject
@@ -32,7 +32,7 @@ from kvstore.hub import EventHub
 from kvstore.query import Query, run
 from kvstore.store import Store
 from kvstore.streams import Source
-from kvstore.values import Record, Value, is_integer
+from kvstore.values import Record, Value
 from kvstore.writes import Change, Condition, Written
 
 Offline: TypeAlias = Literal["never", "if-unreachable", "always"]
@@ -48,12 +48,12 @@ class CachedStore(Wrapper):
     """A remote store whose data are kept in a local one, too.
 
     What is read is asked for each time, but its data come over the network only if they have
-    changed: the remote store tells the current revision, and what is kept of that revision is
-    served from the local store, after it was checked against its digest. What is not kept is
-    downloaded once, by one thread of one process while others wait, and then served from there.
-    Facts, listings, queries and permissions are those of the remote store; so are changes,
-    versions and transactions, within which nothing is cached. A range of what is not kept is asked
-    of the remote store, and not kept.
+    changed: what is kept of the current revision is served from the local store, after it was
+    checked against its digest. A server with conditions is asked for both by one request, which it
+    answers by 304 or by the new value. What is not kept is downloaded once, by one thread of one
+    process while others wait, and then served from there. Facts, listings, queries and permissions
+    are those of the remote store; so are changes, versions and transactions, within which nothing
+    is cached. A range of what is not kept is asked of the remote store, and not kept.
 
     Writes go to the remote store; what is kept of the key is forgotten.
 
@@ -77,7 +77,7 @@ class CachedStore(Wrapper):
         events: as for every store.
 
     Raises:
-        InvalidRequestError: *max_bytes* is no number from 0, or *offline* none of these words.
+        InvalidRequestError: *max_bytes* below 0, *offline* none of these words, twice one store.
     """
 
     def __init__(
@@ -90,19 +90,15 @@ class CachedStore(Wrapper):
         locks: str | os.PathLike[str] | None = None,
         events: EventHub | None = None,
     ) -> None:
-        if max_bytes is not None:
-            _checked(max_bytes)
         if offline not in get_args(Offline):
             known = ", ".join(get_args(Offline))
             raise InvalidRequestError(f"offline is one of {known}, not {offline!r:.100}.")
+        if remote is local:
+            raise InvalidRequestError("A cache needs a store of its own; remote and local are one.")
         is_alone = offline == "always"
         super().__init__(Unreached(remote) if is_alone else remote, local, events=events)
         self._given = (remote, local)
-        self._options = {
-            "max_bytes": max_bytes,
-            "offline": offline,
-            "locks": locks,
-        }
+        self._options = {"max_bytes": max_bytes, "offline": offline, "locks": locks}
         self._max_bytes = max_bytes
         self._serve_stale = offline != "never"
         self._shelf = Shelf(local, max_bytes)
@@ -159,7 +155,7 @@ class CachedStore(Wrapper):
             InvalidRequestError: *max_bytes* is no number from 0.
         """
         self._ready()
-        limit = self._max_bytes if max_bytes is None else _checked(max_bytes)
+        limit = self._max_bytes if max_bytes is None else check_room(max_bytes)
         if limit is None:
             return 0
         _, freed = self._shelf.prune(limit)
@@ -172,16 +168,11 @@ class CachedStore(Wrapper):
 
     # -- reading ---------------------------------------------------------------------------
 
-    def _current(self, key: str) -> Record:
-        """Ask the remote store which revision is the current one."""
-        return self._store.record(key)
-
     def _record(self, key: str) -> Record:
         try:
-            return self._current(key)
+            return self._store.record(key)
         except KeyNotFoundError:
-            if not self._transactions.mine.depth and self._shelf.facts(key) is not None:
-                self._drop(key)
+            self._drop_missing(key)
             raise
         except TransportError as error:
             return self._stale(key, error)
@@ -201,14 +192,12 @@ class CachedStore(Wrapper):
             return self._store.get(key)
         unpin = self._shelf.pin(key)
         try:
-            record = self._record(key)
-            if self._shelf.has(record):
-                self._add("hits")
-                return self._kept(record)
-            try:
-                return self._fetched(key, record)
-            except TransportError as error:
-                return self._kept(self._stale(key, error))
+            return self._current(key)
+        except KeyNotFoundError:
+            self._drop_missing(key)
+            raise
+        except TransportError as error:
+            return self._kept(self._stale(key, error))
         finally:
             unpin()
 
@@ -261,21 +250,43 @@ class CachedStore(Wrapper):
 
     # -- how it is done --------------------------------------------------------------------
 
+    def _current(self, key: str) -> Value:
+        """Ask for the current value, on the condition that it is not what is kept."""
+        kept = self._shelf.facts(key)
+        if kept is None:
+            with self._locks.of(key):
+                if self._shelf.facts(key) is None:
+                    return self._fetched(key, None)
+            return self._current(key)  # somebody else was faster
+        if kept.revision is None:
+            record = self._store.record(key)
+            return self._hit(record) if self._shelf.has(record) else self._fetched(key, record)
+        value = self._inner()._get_if_changed(key, kept.revision)
+        if value is not None:
+            return self._fetched(key, value.record, value)
+        self._shelf.has(kept)  # which notes that it is used
+        return self._hit(kept)
+
+    def _hit(self, record: Record) -> Value:
+        self._add("hits")
+        return self._kept(record)
+
     def _kept(self, record: Record) -> Value:
         opener = KeptOpener(self._shelf, record, self._stream)
         return Value(record, opener, lambda: self._get_permissions(record.key))
 
-    def _fetched(self, key: str, wanted: Record | None) -> Value:
+    def _fetched(self, key: str, wanted: Record | None, value: Value | None = None) -> Value:
         """Return the current value from the local store, after a download unless it has *wanted*.
 
-        It is that of the remote store where it cannot be kept.
+        It is that of the remote store, perhaps the one given, where it cannot be kept.
         """
         with self._locks.of(key):
-            if wanted is not None and self._shelf.has(wanted):
-                self._add("hits")  # somebody else was faster
-                return self._kept(wanted)
+            if wanted is not None and self._shelf.has(wanted):  # somebody else was faster
+                if value is not None:
+                    value.close()
+                return self._hit(wanted)
             for _ in range(TRIES):
-                value = self._store.get(key)
+                value = value or self._store.get(key)
                 if not self._can_keep(value):
                     return value
                 with closing(value):
@@ -283,7 +294,8 @@ class CachedStore(Wrapper):
                     try:
                         record = self._shelf.put(value.record, Source(value))
                     except ConflictError:
-                        continue  # it was changed while it was read
+                        value = None  # it was changed while it was read
+                        continue
                     except _NOT_KEPT:
                         return self._store.get(key)
                 return self._kept(record)
@@ -349,6 +361,10 @@ class CachedStore(Wrapper):
         after = query.after if query.order_by is None else None
         return run(query, self._shelf.records(query.key_prefix(), after))
 
+    def _drop_missing(self, key: str) -> None:
+        if not self._transactions.mine.depth and self._shelf.facts(key) is not None:
+            self._drop(key)
+
     def _drop(self, key: str) -> None:
         with self._locks.of(key):  # a download that began before is not kept, either
             self._shelf.drop(key)
@@ -375,12 +391,6 @@ class CachedStore(Wrapper):
     def _add(self, name: str) -> None:
         with self._counting:
             self._counts[name] += 1
-
-
-def _checked(max_bytes: int) -> int:
-    if not is_integer(max_bytes) or max_bytes < 0:
-        raise InvalidRequestError(f"max_bytes is an integer from 0, not {max_bytes!r:.100}.")
-    return max_bytes
 
 
 class _Changed(threading.local):

@@ -63,6 +63,11 @@ class MountedStore(Wrapper):
             value = self._store.get(name)
         return retold(value, replace(value.record, key=key))
 
+    def _get_if_changed(self, key: str, revision: str) -> Value | None:
+        with self._named(key) as name:
+            value = self._inner()._get_if_changed(name, revision)
+        return None if value is None else retold(value, replace(value.record, key=key))
+
     def _record(self, key: str) -> Record:
         with self._named(key) as name:
             return replace(super()._record(name), key=key)

@@ -6,6 +6,7 @@ from typing import Any
 
 from kvstore.compose.wrapper import Reading
 from kvstore.readonly import ReadOnlyStore
+from kvstore.values import Value
 from kvstore.watching import Watch
 
 
@@ -27,6 +28,9 @@ class ReadOnly(Reading):
         """Return what the store within tells, but that nothing can be written."""
         cannot = {"readonly": True, "authorizing": False, "transactions": False}
         return {**super().info(), **cannot}
+
+    def _get_if_changed(self, key: str, revision: str) -> Value | None:
+        return self._inner()._get_if_changed(key, revision)
 
     def watch(self, since: int | None = None, *, interval: float = 1.0) -> Watch:
         # One of the store within, which knows what that changes itself: its listeners, who are

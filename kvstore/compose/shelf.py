@@ -14,12 +14,19 @@ from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from kvstore.documents import JsonObject
-from kvstore.errors import ConflictError, IntegrityError, KeyNotFoundError, StorageError, StoreError
+from kvstore.errors import (
+    ConflictError,
+    IntegrityError,
+    InvalidRequestError,
+    KeyNotFoundError,
+    StorageError,
+    StoreError,
+)
 from kvstore.hashing import ParallelHash, sha256
 from kvstore.query import Query
 from kvstore.store import Store
 from kvstore.streams import Source, buffered
-from kvstore.values import BUFFER_SIZE, BytesOpener, Record, Value
+from kvstore.values import BUFFER_SIZE, BytesOpener, Record, Value, is_integer
 
 #: Seconds after which the time of the last use is written down again. Each time is a write.
 _TOUCHED = 60.0
@@ -48,13 +55,18 @@ class _Entry:
     record: Record
     used: float
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has as many bytes as were stored."""
+        return self.local.size == self.record.size
+
 
 class Shelf:
     """The entries of a cache in a local store. Thread-safe.
 
     What the remote store told is kept in the metadata of the local one: ``value`` (the metadata),
-    ``revision``, ``digest``, ``created``, ``modified``; and ``used``, when that was last. The
-    digest is checked here: not every local store looks whether somebody has changed its files.
+    ``size``, ``revision``, ``digest``, ``created``, ``modified``; and ``used``, when that was last.
+    The digest is checked here: not every local store looks whether somebody has changed its files.
 
     Args:
         local: holds the entries, and nothing else.
@@ -63,7 +75,7 @@ class Shelf:
 
     def __init__(self, local: Store, max_bytes: int | None) -> None:
         self._local = local
-        self._max_bytes = max_bytes
+        self._max_bytes = None if max_bytes is None else check_room(max_bytes)
         # A listener of the local store may read what is just being pruned.
         self._lock = threading.RLock()
         self._pins: Counter[str] = Counter()
@@ -109,6 +121,7 @@ class Shelf:
         now = self._now(record.key)
         document: JsonObject = {
             "value": record.metadata,
+            "size": None if record.size < 0 else record.size,
             "revision": record.revision,
             "digest": record.digest,
             "created": record.created,
@@ -142,7 +155,7 @@ class Shelf:
                 value = self._local.get(key)
                 opened.callback(value.close)
                 entry = _entry_of(value.record)
-                if entry is None or not _is_same(record, entry.record):
+                if entry is None or not (entry.is_whole and _is_same(record, entry.record)):
                     raise LostError
                 if value.size <= BUFFER_SIZE:
                     data = value.read()
@@ -208,9 +221,10 @@ class Shelf:
 
     def _entry(self, key: str) -> _Entry | None:
         try:
-            return _entry_of(self._local.record(key))
+            entry = _entry_of(self._local.record(key))
         except (KeyNotFoundError, *_DAMAGED):
             return None
+        return entry if entry is not None and entry.is_whole else None
 
     def _remove(self, local: Record) -> bool:
         with self._lock:  # nobody begins to read it meanwhile
@@ -318,6 +332,13 @@ class _Held(io.RawIOBase):
         super().close()
 
 
+def check_room(max_bytes: int) -> int:
+    """Return *max_bytes*; InvalidRequestError if it is no number from 0."""
+    if not is_integer(max_bytes) or max_bytes < 0:
+        raise InvalidRequestError(f"max_bytes is an integer from 0, not {max_bytes!r:.100}.")
+    return max_bytes
+
+
 def _check(key: str, entry: _Entry, actual: str) -> None:
     if entry.record.digest not in (None, actual):
         message = f"The data of {key!a} has {actual}, not {entry.record.digest} as recorded."
@@ -346,10 +367,11 @@ def _entry_of(local: Record) -> _Entry | None:
             "modified": int() | float() | None as modified,
             "used": int() | float() as used,
         }:
+            size = local.metadata.get("size")
             record = Record(
                 key=local.key,
                 metadata=metadata,
-                size=local.size,
+                size=size if isinstance(size, int) else local.size,
                 created=created,
                 modified=modified,
                 mimetype=local.mimetype,

@@ -13,7 +13,12 @@ from typing import Any, BinaryIO, TypeVar
 
 from kvstore.authorizing import AuthorizingStore
 from kvstore.documents import JsonObject
-from kvstore.errors import ConflictError, UnavailableError, UnsupportedOperationError
+from kvstore.errors import (
+    ConflictError,
+    InvalidRequestError,
+    UnavailableError,
+    UnsupportedOperationError,
+)
 from kvstore.events import StoreDeleteEvent
 from kvstore.history import JournalEntry
 from kvstore.hub import EventHub
@@ -39,10 +44,16 @@ class Composed(ReadOnlyStore):
     Args:
         parts: the stores that it is made of.
         events: as for every store.
+
+    Raises:
+        InvalidRequestError: a part that is no store.
     """
 
     def __init__(self, *parts: ReadOnlyStore, events: EventHub | None = None) -> None:
         super().__init__(events=events)
+        for part in parts:
+            if not isinstance(part, ReadOnlyStore):
+                raise InvalidRequestError(f"That is no store (see kvstore.open): {part!r:.100}.")
         self._parts = parts
         self._connected_here = ExitStack()
         self._connected = all(part.is_connected() for part in parts)
@@ -209,7 +220,7 @@ class Blocks(threading.local):
 
     def begin(self, store: Store) -> None:
         """Enter a transaction of *store*."""
-        block = store.transaction()
+        block = writable(store).transaction()
         block.__enter__()
         self._block = block
 
@@ -255,8 +266,24 @@ def permitting(store: ReadOnlyStore) -> AuthorizingStore:
     return store
 
 
-def pass_on(store: Store, key: str, change: Change) -> Written:
-    """Do *change* to *store* so that its listeners hear of it, too; both are told the progress."""
+def writable(store: ReadOnlyStore) -> Store:
+    """Return *store* as one that can be written.
+
+    Raises:
+        UnsupportedOperationError: it can only be read.
+    """
+    if not isinstance(store, Store):
+        raise UnsupportedOperationError(f"{store!r} can only be read.")
+    return store
+
+
+def pass_on(store: ReadOnlyStore, key: str, change: Change) -> Written:
+    """Do *change* to *store* so that its listeners hear of it, too; both are told the progress.
+
+    Raises:
+        UnsupportedOperationError: it can only be read, or has no permissions.
+    """
+    store = writable(store)
     if change.permissions is not None and change.data is None and change.metadata is None:
         within = permitting(store)
         permit = within.update_permissions if change.merge else within.set_permissions
@@ -269,12 +296,14 @@ def pass_on(store: Store, key: str, change: Change) -> Written:
     return store.write(key, change, progress=lambda done, total: report(done))
 
 
-def remove(outer: Store, store: Store, key: str, condition: Condition) -> JsonObject | None:
+def remove(outer: Store, store: ReadOnlyStore, key: str, condition: Condition) -> JsonObject | None:
     """Delete *key* from *store*; return its last metadata where listeners of *outer* want them.
 
     Raises:
         UnavailableError: others change the key all the time.
+        UnsupportedOperationError: *store* can only be read.
     """
+    store = writable(store)
     if not outer.events.has_listeners(StoreDeleteEvent):
         store.delete(key, if_match=condition.if_match)
         return None

@@ -14,6 +14,7 @@ import requests
 import urllib3
 
 from kvstore.errors import TransportError
+from kvstore.profiles.problems import quoted, request_id_of
 from kvstore.streams import Source
 from kvstore.transport.connections import MalformedAnswerError, StrictResponse
 from kvstore.transport.reasons import causes, reason_of
@@ -277,12 +278,16 @@ class Answer:
             isinstance(cause, MalformedAnswerError) for cause in causes(reason)
         )
         kind = TransportError if is_final else BrokenOffError
-        return kind(f"The answer to {self._context} broke off: {text}.")
+        request_id = request_id_of(self.headers)
+        told = f"broke off: {text}{quoted(request_id)}"
+        return kind(f"The answer to {self._context} {told}.", request_id=request_id)
 
     def refused(self, problem: str) -> TransportError:
         """Give up the rest, and return the error for an answer that came but is not to be taken."""
         self.close()
-        return TransportError(f"The answer to {self._context} {problem}.", status=self.status)
+        request_id = request_id_of(self.headers)
+        message = f"The answer to {self._context} {problem}{quoted(request_id)}."
+        return TransportError(message, status=self.status, request_id=request_id)
 
     def _source(self) -> StrictResponse | None:
         if self._failure is not None:
@@ -305,7 +310,12 @@ class Answer:
             if is_coded and method != "HEAD":
                 self.close()
             elif self._body is None:
-                self._raw.read()
+                source = self._source()
+                if source is None:
+                    self._raw.read()
+                else:
+                    source.end()
+                    self._raw.release_conn()
             self._body = b""
             return 0
         if "Content-Encoding" in headers and headers["Content-Encoding"].lower() != "identity":

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 from kvstore.documents import JsonObject, parse_object
 from kvstore.errors import InvalidRequestError, TransportError, UnsupportedOperationError
+from kvstore.profiles import wire
 from kvstore.profiles.conditions import format_etag
-from kvstore.profiles.service import VALUE_PART, Service
+from kvstore.profiles.service import VALUE_PART, VERSIONS_PART, Service
 from kvstore.profiles.templates import Template
 from kvstore.transport.bodies import MAX_DOCUMENT, Answer, Upload
 from kvstore.transport.exchange import Exchange, Request
@@ -43,6 +45,7 @@ class Conversation:
         self.remembered = remembered
         self.service = service
         self.verify_digests = verify_digests
+        self._version: str | None = None
         self._with_part = Template(service.url_format)
         self._without_part = Template(service.url_format_no_part)
 
@@ -57,17 +60,27 @@ class Conversation:
         twin.exchange = exchange
         return twin
 
+    def at_version(self, version: str) -> Conversation:
+        """Return one that asks for data and values as they were at the revision *version*."""
+        twin = copy.copy(self)
+        twin._version = version
+        return twin
+
     def has(self, capability: str) -> bool:
         """Tell whether the server announces an extension."""
         return capability in self.service.capabilities
 
     def url(self, key: str, part: str | None) -> str:
-        """Return the URL of a part (data, metadata, permissions, value), or of the key."""
+        """Return the URL of a part (data, permissions, value and so on), or of the key."""
         base = self.service.base
         if part is None:
             return self._without_part.expand(base=base, key=key)
-        name = VALUE_PART if part == VALUE_PART else self.service.parts[part]
-        return self._with_part.expand(base=base, key=key, part=name)
+        name = part if part in (VALUE_PART, VERSIONS_PART) else self.service.parts[part]
+        url = self._with_part.expand(base=base, key=key, part=name)
+        if self._version is None:
+            return url
+        separator = "&" if urlsplit(url).query else "?"
+        return f"{url}{separator}{urlencode({wire.VERSION_PARAMETER: self._version})}"
 
     def ask(
         self,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from kvstore.documents import JsonObject
 from kvstore.errors import UnsupportedOperationError
 from kvstore.history import JournalEntry
 from kvstore.noticing import Halt
+from kvstore.profiles.having import Claim, Finding
 from kvstore.query import Query
 from kvstore.transport.batching import Batch
 from kvstore.values import PUBLIC, Opener, Permissions, Record
@@ -39,6 +40,10 @@ class Dialect(ABC):
     @abstractmethod
     def read_value(self, key: str) -> tuple[Record, Opener]:
         """Return record and data of *key*."""
+
+    def read_if_changed(self, key: str, revision: str) -> tuple[Record, Opener] | None:
+        """Return record and data of *key*, but None if it is (still) at *revision*."""
+        return None if self.record(key).revision == revision else self.read_value(key)
 
     @abstractmethod
     def record(self, key: str) -> Record:
@@ -92,6 +97,18 @@ class Dialect(ABC):
         """Make all changes of *batch* on the server, or none."""
         raise self.unsupported("batch")
 
+    def versions(self, key: str) -> list[Record]:
+        """Return the records of the versions of *key*, the newest first."""
+        raise self.unsupported("versions", key)
+
+    def read_version(self, key: str, version: str) -> tuple[Record, Opener]:
+        """Return record and data of *key* as they were at the revision *version*."""
+        raise self.unsupported("versions", key)
+
+    def restore(self, key: str, version: str, condition: Condition) -> Written:
+        """Set *key* back to *version*, in one step."""
+        raise self.unsupported("versions", key)
+
     def sequence(self) -> int:
         """Return the number of the newest change."""
         raise self.unsupported("changes")
@@ -103,6 +120,10 @@ class Dialect(ABC):
     def follow(self, since: int, halt: Halt) -> Iterator[JournalEntry]:
         """Yield the changes after *since* as they are made, until the *halt*."""
         raise self.unsupported("changes")
+
+    def compare(self, claims: Iterable[Claim]) -> Iterator[Finding]:
+        """Yield what the server says of each claim about what it may have."""
+        raise self.unsupported("have")
 
     @abstractmethod
     def delete_key(self, key: str, condition: Condition) -> None:

@@ -37,7 +37,7 @@ from kvstore.errors import (
     StoreError,
     TransportError,
 )
-from kvstore.profiles.problems import error_of
+from kvstore.profiles.problems import error_of, quoted, request_id_of
 from kvstore.transport.addresses import joined, origin_of, shown_url
 from kvstore.transport.bodies import (
     BROKEN,
@@ -224,7 +224,7 @@ class Exchange:
                 answer.load(inline if request.streaming else MAX_DOCUMENT)
             except BROKEN as error:
                 answer.close()
-                raise _BrokenError(request, error) from error
+                raise _BrokenError(request, error, request_id_of(answer.headers)) from error
         return answer
 
     def _confirmed(self, request: Request, error: StoreError) -> Mapping[str, str] | None:
@@ -241,10 +241,12 @@ class Exchange:
     def _refusal(self, request: Request, response: requests.Response) -> StoreError:
         status = response.status_code
         context = str(request)
+        request_id = request_id_of(response.headers)
         if status < 400:
             close_raw(response.raw)
-            message = f"{context} was answered {status}, which is no answer to it."
-            return TransportError(message, key=request.key, status=status)
+            told = f"which is no answer to it{quoted(request_id)}"
+            message = f"{context} was answered {status}, {told}."
+            return TransportError(message, key=request.key, status=status, request_id=request_id)
         document = None
         try:
             body = Answer(response, request.method, request).read(_PROBLEM_BYTES)
@@ -252,8 +254,14 @@ class Exchange:
                 document = parse_object(body)
         except (TransportError, InvalidRequestError):
             close_raw(response.raw)  # the status is what counts; no page about it can hide it
-        wait = _retry_after(response)
-        return error_of(status, document, key=request.key, retry_after=wait, context=context)
+        return error_of(
+            status,
+            document,
+            key=request.key,
+            retry_after=_retry_after(response),
+            request_id=request_id,
+            context=context,
+        )
 
     def _follow(self, request: Request, response: requests.Response, tries: Tries) -> None:
         """Turn *request* to where the answer sends it.
@@ -279,8 +287,9 @@ class Exchange:
         elif not _has_body(request):
             problem = "was redirected, and its data cannot be sent again"
         if location is None or problem is not None:
-            message = f"{request} {problem}."
-            raise TransportError(message, key=request.key, status=response.status_code)
+            request_id = request_id_of(response.headers)
+            status, message = response.status_code, f"{request} {problem}{quoted(request_id)}."
+            raise TransportError(message, key=request.key, status=status, request_id=request_id)
         tries.redirects += 1
         tries.made -= 1
         request.url = location
@@ -289,7 +298,9 @@ class Exchange:
 class _BrokenError(Exception):
     """No answer came, or not whole."""
 
-    def __init__(self, request: Request, cause: BaseException) -> None:
+    def __init__(
+        self, request: Request, cause: BaseException, request_id: str | None = None
+    ) -> None:
         super().__init__(str(cause))
         roots = list(causes(cause))
         self.never_sent = any(isinstance(root, _NEVER_SENT) for root in roots)
@@ -299,7 +310,8 @@ class _BrokenError(Exception):
             or type(cause) is OSError
             or _is_from_server(cause)
         )
-        self.error = TransportError(f"{request} failed: {reason_of(cause)}.", key=request.key)
+        message = f"{request} failed: {reason_of(cause)}{quoted(request_id)}."
+        self.error = TransportError(message, key=request.key, request_id=request_id)
         self.error.__cause__ = cause
 
     def may_repeat(self, request: Request) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from kvstore.documents import JsonObject
@@ -14,13 +14,16 @@ from kvstore.errors import (
 )
 from kvstore.history import JournalEntry
 from kvstore.noticing import Halt
+from kvstore.profiles.having import Claim, Finding
 from kvstore.query import Query
 from kvstore.transport.batching import Batch, fits_batch
 from kvstore.transport.changes import changes_since, follow_changes, newest_change
 from kvstore.transport.conversation import Conversation
 from kvstore.transport.dialect import Dialect
+from kvstore.transport.having import compare
 from kvstore.transport.listing import count_records, find_plainly, find_records
-from kvstore.transport.reading import open_data, read_record, read_value
+from kvstore.transport.reading import open_data, read_if_changed, read_record, read_value
+from kvstore.transport.versions import list_versions, read_version, restore_version
 from kvstore.transport.writing import delete_key, send_change
 from kvstore.values import Opener, Permissions, Record, check_permissions
 from kvstore.writes import Change, Condition, Written
@@ -55,11 +58,18 @@ class NativeDialect(Dialect):
             "conditional": "conditional" in can,
             "digests": "digest" in can,
             "changes": "changes" in can,
+            "versions": service.store.get("versions", 0) if "versions" in can else 0,
             "capabilities": sorted(can),
         }
 
     def read_value(self, key: str) -> tuple[Record, Opener]:
         return read_value(self._talk, key)
+
+    def read_if_changed(self, key: str, revision: str) -> tuple[Record, Opener] | None:
+        talk = self._talk
+        if talk.has("value") and talk.has("conditional"):
+            return read_if_changed(talk, key, revision)
+        return super().read_if_changed(key, revision)
 
     def record(self, key: str) -> Record:
         return read_record(self._talk, key)
@@ -107,6 +117,18 @@ class NativeDialect(Dialect):
     def send_batch(self, batch: Batch) -> list[Written]:
         return batch.send(self._talk)
 
+    def versions(self, key: str) -> list[Record]:
+        self._require("versions")
+        return list_versions(self._talk, key)
+
+    def read_version(self, key: str, version: str) -> tuple[Record, Opener]:
+        self._require("versions")
+        return read_version(self._talk, key, version)
+
+    def restore(self, key: str, version: str, condition: Condition) -> Written:
+        self._require("versions")
+        return restore_version(self._talk, key, version, condition)
+
     def sequence(self) -> int:
         self._require("changes")
         return newest_change(self._talk)
@@ -118,6 +140,10 @@ class NativeDialect(Dialect):
     def follow(self, since: int, halt: Halt) -> Iterator[JournalEntry]:
         self._require("changes")
         return follow_changes(self._talk, since, halt)
+
+    def compare(self, claims: Iterable[Claim]) -> Iterator[Finding]:
+        self._require("have")
+        return compare(self._talk, claims)
 
     def delete_key(self, key: str, condition: Condition) -> None:
         delete_key(self._talk, key, condition)

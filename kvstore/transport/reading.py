@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
-from typing import BinaryIO
+from collections.abc import Callable
+from typing import BinaryIO, TypeVar
 
 from kvstore.errors import IntegrityError, TransportError
 from kvstore.hashing import sha256
 from kvstore.profiles import wire
+from kvstore.profiles.conditions import format_etag
 from kvstore.profiles.service import VALUE_PART
 from kvstore.query import Query
 from kvstore.transport.bodies import (
@@ -24,6 +26,8 @@ from kvstore.transport.resuming import Rest
 from kvstore.transport.tries import Tries
 from kvstore.values import BytesOpener, Opener, Record, resolve_range
 
+_T = TypeVar("_T")
+
 
 def read_value(talk: Conversation, key: str) -> tuple[Record, Opener]:
     """Return record and data of *key*, with one request where the server has *value*."""
@@ -32,13 +36,33 @@ def read_value(talk: Conversation, key: str) -> tuple[Record, Opener]:
         metadata = talk.document(key, "metadata")
         record = wire.record_of_headers(key, answer.headers, metadata)
         return record, RemoteOpener(talk, record)
-    tries = talk.exchange.tries(is_small=False)
-    while True:
+
+    def ask(tries: Tries) -> tuple[Record, Opener]:
         answer = talk.ask("GET", key, VALUE_PART, streaming=True, tries=tries)
-        try:
-            return _value(talk, key, answer, tries)
-        except BrokenOffError as error:
-            tries.wait(error)
+        return _value(talk, key, answer, tries)
+
+    return _going_on(talk, ask)
+
+
+def read_if_changed(talk: Conversation, key: str, revision: str) -> tuple[Record, Opener] | None:
+    """Return record and data of *key*, None if it is at *revision* (RFC 9110 section 13.1.2).
+
+    For servers with *value* and *conditional*.
+    """
+
+    def ask(tries: Tries) -> tuple[Record, Opener] | None:
+        answer = talk.ask(
+            "GET",
+            key,
+            VALUE_PART,
+            headers={"If-None-Match": format_etag(revision)},
+            expect=(200, 304),
+            streaming=True,
+            tries=tries,
+        )
+        return None if answer.status == 304 else _value(talk, key, answer, tries)
+
+    return _going_on(talk, ask)
 
 
 def read_record(talk: Conversation, key: str) -> Record:
@@ -112,6 +136,16 @@ class RemoteOpener:
 
     def __del__(self) -> None:
         self.close()
+
+
+def _going_on(talk: Conversation, ask: Callable[[Tries], _T]) -> _T:
+    """Return what *ask* does, which is called again where its answer breaks off."""
+    tries = talk.exchange.tries(is_small=False)
+    while True:
+        try:
+            return ask(tries)
+        except BrokenOffError as error:
+            tries.wait(error)
 
 
 def _value(talk: Conversation, key: str, answer: Answer, tries: Tries) -> tuple[Record, Opener]:

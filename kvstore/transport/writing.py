@@ -82,7 +82,7 @@ def _put_document(talk: Conversation, method: str, key: str, part: str, change: 
         method,
         key,
         part,
-        headers={**_JSON, **_content_digest(talk, body)},
+        headers={**_JSON, **content_digest(talk, body)},
         body=body,
         expect=_STORED,
         condition=change.condition,
@@ -129,7 +129,7 @@ def _put_value(talk: Conversation, key: str, change: Change, source: Source) -> 
         "PUT",
         key,
         VALUE_PART,
-        headers={"Content-Type": wire.VALUE_TYPE, **_content_digest(talk, body)},
+        headers={"Content-Type": wire.VALUE_TYPE, **content_digest(talk, body)},
         body=body,
         expect=_STORED,
         condition=change.condition,
@@ -183,7 +183,7 @@ def _at_hand(talk: Conversation, source: Source) -> tuple[bytes | None, str | No
     return small, sha256(data) if data is not None and talk.has("digest") else None
 
 
-def _content_digest(talk: Conversation, body: bytes | Upload) -> dict[str, str]:
+def content_digest(talk: Conversation, body: bytes | Upload) -> dict[str, str]:
     """Return the field by which a server knows a body that was changed on its way."""
     if not talk.has("digest") or not isinstance(body, bytes):
         return {}

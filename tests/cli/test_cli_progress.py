@@ -92,6 +92,21 @@ def test_keys_are_counted_beside_their_bytes(in_terminal, clock):
     assert "copy" not in last
 
 
+def test_the_bytes_of_all_keys_are_told(in_terminal, clock):
+    terminal = in_terminal()
+    with Transfers(2, 3 * LARGE, stay=True) as transfers:
+        first, second = transfers.of("copy a"), transfers.of("copy b")
+        first(LARGE // 2, LARGE)
+        second(LARGE, 2 * LARGE)
+        first(0, LARGE)  # it broke off
+        first(LARGE, LARGE)
+        transfers.advance()
+        second(2 * LARGE, 2 * LARGE)
+        transfers.advance()
+    *_, last = terminal.getvalue().split("\x1b[2K")
+    assert "2/2, 12.6 MB of 12.6 MB" in last
+
+
 def test_labels_cannot_move_the_cursor(in_terminal, clock):
     terminal = in_terminal()
     with Transfers() as transfers:
