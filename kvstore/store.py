@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -211,19 +212,7 @@ class Store(Transactional, ReadOnlyStore):
         Events: StoreSetEvent, or StoreUpdateEvent where the key existed.
         """
         key, version = self._check(key), check_version(version)
-        with closing(self._get_version(key, version)) as value:
-            change = Change(
-                data=Source(value),
-                metadata=copy_json(value.record.metadata),
-                mimetype=value.mimetype,
-                condition=Condition.of(if_match, None),
-                check_metadata=self._fits_schema,
-            )
-            with self._own_change(key) as own:
-                written = self._restore(key, value.record, change)
-                own.revision = written.revision
-        self._announce(key, change, written)
-        return written.revision
+        return self._set_back(key, version, Condition.of(if_match, None)).revision
 
     def from_file(
         self,
@@ -328,9 +317,29 @@ class Store(Transactional, ReadOnlyStore):
         for key, change in changes:
             yield key, change, self._write_reported(key, change)
 
-    def _restore(self, key: str, version: Record, change: Change) -> Written:
-        """Shortcut. Do *change*, which sets a key back to *version*."""
-        return self._write(key, change)
+    def _restore(self, key: str, version: str, condition: Condition) -> Written:
+        """Shortcut. Set a key back to *version*, as one step; KeyNotFoundError: it is not kept.
+
+        The metadata of the version have to pass the check of the store.
+        """
+        with closing(self._get_version(key, version)) as value:
+            change = Change(
+                data=Source(value),
+                metadata=copy_json(value.record.metadata),
+                mimetype=value.mimetype,
+                condition=condition,
+                check_metadata=self._fits_schema,
+            )
+            written = self._write(key, change)
+        told = change.metadata if written.metadata is None else written.metadata
+        return replace(written, metadata=told)
+
+    def _set_back(self, key: str, version: str, condition: Condition) -> Written:
+        with self._own_change(key) as own:
+            written = self._restore(key, version, condition)
+            own.revision = written.revision
+        self._announce(key, Change(), written)
+        return written
 
     def _set_data(
         self,

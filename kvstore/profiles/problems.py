@@ -35,7 +35,11 @@ PREFIX = "urn:kvstore:error:"
 #: Media type of a problem document.
 MEDIA_TYPE = "application/problem+json"
 
+#: The header field in which a server says what it calls a request; many do.
+REQUEST_ID = "X-Request-Id"
+
 _MAX_TEXT = 500
+_MAX_ID = 100
 #: Seconds. JSON knows numbers that no float holds, so there must be an end.
 _MAX_WAIT = 1e9
 
@@ -134,6 +138,7 @@ def error_of(
     *,
     key: str | None,
     retry_after: float | None = None,
+    request_id: str | None = None,
     context: str,
 ) -> StoreError:
     """The error to raise for an answer that tells of a failure.
@@ -147,15 +152,21 @@ def error_of(
         document: its parsed body, if that is a JSON object.
         key: the key asked for; ``None`` takes the document's.
         retry_after: seconds that the ``Retry-After`` field asks for; it wins over the document.
+        request_id: what :func:`request_id_of` found; ``None`` takes the document's.
         context: the request in a few words, such as ``GET http://host/k/data``.
     """
     document = document or {}
     problem = _BY_NAME.get(_text(document, "type") or "")
+    is_odd = status >= 500
     if problem is None or not _agrees(problem, status, document):
         problem = _BY_ERROR[_class_of(status)]
+        is_odd |= status not in _BY_STATUS
     text = _text(document, "detail") or _text(document, "title") or _phrase(status)
-    message = f"{visible(text).removesuffix('.')} ({context}: HTTP {status})."
-    arguments: dict[str, object] = {}
+    request_id = request_id or _id(_text(document, "request_id"))
+    # Of what a user can do nothing about, somebody else must be told.
+    named = f", request {request_id}" if request_id is not None and is_odd else ""
+    message = f"{visible(text).removesuffix('.')} ({context}: HTTP {status}{named})."
+    arguments: dict[str, object] = {"status": status, "request_id": request_id}
     if issubclass(problem.error, InvalidMetadataError):
         arguments["pointer"] = _pointer(document)
     elif issubclass(problem.error, RangeError):
@@ -166,7 +177,17 @@ def error_of(
         told = _seconds(document.get("retry_after"))
         arguments["retry_after"] = told if retry_after is None else retry_after
     build: Callable[..., StoreError] = problem.error
-    return build(message, key=_key(document) if key is None else key, status=status, **arguments)
+    return build(message, key=_key(document) if key is None else key, **arguments)
+
+
+def request_id_of(fields: Mapping[str, str]) -> str | None:
+    """What the header fields of an answer call its request, fit to be shown; None if nothing."""
+    return _id(fields.get(REQUEST_ID))
+
+
+def quoted(request_id: str | None) -> str:
+    """What a message has before its full stop, so that a user can say which request it was."""
+    return "" if request_id is None else f" (request {request_id})"
 
 
 def _attributes(error: StoreError) -> dict[str, object]:
@@ -211,6 +232,10 @@ def visible(text: str) -> str:
 def _text(document: Mapping[str, object], name: str) -> str | None:
     value = document.get(name)
     return value if isinstance(value, str) else None
+
+
+def _id(text: str | None) -> str | None:
+    return visible(text[:_MAX_ID]) if text else None
 
 
 def _key(document: Mapping[str, object]) -> str | None:

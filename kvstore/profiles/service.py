@@ -18,10 +18,11 @@ URL_FORMAT_NO_PART = "{base}/{key}"
 PARTS: Mapping[str, str] = MappingProxyType(
     {"data": "data", "metadata": "metadata", "permissions": "auth"}
 )
-#: The part of the *value* extension; it has no place among the parts of the basic protocol.
+#: The parts of the extensions of these names; they have no place among those of the basic protocol.
 VALUE_PART = "value"
+VERSIONS_PART = "versions"
 # Capabilities that have a URL of their own.
-_EXTRA = ("changes", "batch", "uploads")
+_EXTRA = ("changes", "batch", "uploads", "have")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Service:
     changes: str = ""
     batch: str = ""
     uploads: str = ""
+    have: str = ""
 
     @property
     def layout(self) -> tuple[object, ...]:

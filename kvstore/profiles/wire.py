@@ -25,6 +25,8 @@ TUS_VERSION = "1.0.0"
 #: The header field that tells the newest change of a journal.
 SEQUENCE_FIELD = "Kvstore-Sequence"
 SERVICE_PATH = "/.well-known/kvstore"
+#: The parameter that asks for an earlier version of data or a value.
+VERSION_PARAMETER = "$version"
 
 _SIZE = re.compile(r"[0-9]{1,18}")
 # What nearly all say, which needs no parser of structured fields.

@@ -58,6 +58,10 @@ class RemoteStore(AuthorizingStore):
         record, opener = self._server().read_value(key)
         return Value(record, opener, lambda: self._get_permissions(key))
 
+    def _get_if_changed(self, key: str, revision: str) -> Value | None:
+        found = self._server().read_if_changed(key, revision)
+        return None if found is None else Value(*found, lambda: self._get_permissions(key))
+
     def _record(self, key: str) -> Record:
         return self._server().record(key)
 
@@ -139,6 +143,21 @@ class RemoteStore(AuthorizingStore):
                 stack.enter_context(bar)
                 source.report = bar.step if bar.active else None
             yield stack.enter_context(self._own_change(key))
+
+    def _versions(self, key: str) -> list[Record]:
+        return self._server().versions(key)
+
+    def _get_version(self, key: str, version: str) -> Value:
+        # The permissions of then are told by nobody, and those of now are not those of then.
+        return Value(*self._server().read_version(key, version))
+
+    def _restore(self, key: str, version: str, condition: Condition) -> Written:
+        server = self._server()
+        if self._fits_schema is not None:
+            for record in server.versions(key):
+                if record.revision == version:
+                    self._fits_schema(record.metadata)
+        return server.restore(key, version, condition)
 
     def _sequence(self) -> int:
         return self._server().sequence()

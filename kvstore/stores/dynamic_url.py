@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from http import HTTPStatus
 from os import PathLike
 from typing import Any, ClassVar, Self
 
 from kvstore.authorizing import AuthorizingStore
 from kvstore.documents import JsonObject, parse_object
 from kvstore.errors import (
+    AuthenticationError,
     InvalidRequestError,
     NotConnectedError,
     TransportError,
@@ -31,6 +33,7 @@ from kvstore.transport.mapped.layout import Layout, policy_for, service_at
 from kvstore.transport.native import NativeDialect
 from kvstore.transport.policy import DEFAULT_POLICY, Policy
 from kvstore.transport.remembered import Remembered
+from kvstore.transport.sender import BearerAuth as BearerAuth
 from kvstore.transport.sender import Sender
 
 # A service document that is not there *now* must not pass for one that is not there: for as long as
@@ -120,6 +123,7 @@ class DynamicURLStore(RemoteStore):
 
         Raises:
             TransportError: the server does not answer, or has no service document.
+            AuthenticationError: it does not take the credentials.
         """
         address = url.rstrip("/")
         scout = cls(address, address, **options)
@@ -257,7 +261,10 @@ class DynamicURLStore(RemoteStore):
             sender = self._connection()
             basic = self._basic
             url = f"{root_of(basic.base)}{wire.SERVICE_PATH}"
-            service = self._described(url, sender)
+            try:
+                service = self._described(url, sender)
+            except AuthenticationError:  # where the keys are it may take these
+                service = None
             # Another service may live at this origin: only one that names our URLs is ours.
             if service is not None and service.layout == basic.layout:
                 basic = replace(service, query=basic.query)
@@ -278,12 +285,16 @@ class DynamicURLStore(RemoteStore):
 
         Raises:
             TransportError: that cannot be told now.
+            AuthenticationError: the server wants others.
         """
         request = Request("GET", url, headers={"Accept": "application/json"}, expect=_ANY_STATUS)
         try:
             answer = Exchange(sender, self._policy)(request)
             if answer.status != 200:
                 answer.finish()
+                if answer.status == HTTPStatus.UNAUTHORIZED:
+                    message = f"{shown_url(root_of(url))} asks for a token, or another one."
+                    raise AuthenticationError(message, status=answer.status)
                 return None
             service = Service.of_document(parse_object(answer.read(MAX_DOCUMENT)), url)
             return service.without(lambda there: origin_of(there) != origin_of(url))

@@ -145,7 +145,9 @@ class MemoryStore(LocalStore):
             else:
                 data = old[1]
             self._put(key, (record, data))
-        return Written(record.revision, before is not None, record.metadata)
+        return Written(
+            record.revision, before is not None, record.metadata, record.modified, record.digest
+        )
 
     def _delete(self, key: str, condition: Condition) -> JsonObject:
         with self._lock:

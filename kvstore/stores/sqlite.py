@@ -297,7 +297,8 @@ class SQLiteStore(LocalStore):
         engine = self._engine()
         received: Received | None = None
         if change.data is not None:
-            if change.condition or change.needs_key:
+            is_there = change.data.in_memory is not None
+            if not is_there and (change.condition or change.needs_key):
                 # Refuse before the data is read, and check again when nobody can come between.
                 row = engine.one(rows.RECORD, key)
                 change.check(key, None if row is None else rows.record_of(row))
@@ -312,11 +313,11 @@ class SQLiteStore(LocalStore):
                 engine.writer.discard([received.file])
             raise
 
-    def _restore(self, key: str, version: Record, change: Change) -> Written:
+    def _restore(self, key: str, version: str, condition: Condition) -> Written:
         engine, owner = self._engine(), self._user_tag
-        revision = version.revision or ""
+        change = Change(condition=condition, check_metadata=self._fits_schema)
         return engine.writer.run(
-            lambda step: engine.changes.restore(step, key, revision, change, owner)
+            lambda step: engine.changes.restore(step, key, version, change, owner)
         )
 
     def _delete(self, key: str, condition: Condition) -> JsonObject:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 
 import pytest
 
-from kvstore.cli import verifying
+from kvstore.cli import following, verifying
+from kvstore.cli.failures import PIPE_CLOSED
 from kvstore.cli.progress import LARGE
 from kvstore.errors import ChangesLostError, IntegrityError, KeyNotFoundError
 from kvstore.opening import open_store
 from kvstore.stores.memory import MemoryStore
+from kvstore.testing import live_server
 from kvstore.values import Value
+from tests.transport.clients import announced
+from tests.transport.wire_server import WireServer, answer, as_json
 
 
 def ndjson(text):
@@ -69,6 +74,7 @@ def test_a_change_is_told_with_all_there_is_to_it(kept, ok):
         "revision": entries[3].revision,
         "metadata": {"number": 3},
         "time": entries[3].time,
+        "permissions": {"owned": ["local"]},
     }
 
 
@@ -108,6 +114,131 @@ def test_log_of_a_store_on_disk(ok, tmp_path):
             store.set(key, b"")
     told = [line.split("\t") for line in ok("log", str(tmp_path), "--limit", "2").splitlines()]
     assert [(row[0], *row[2:4]) for row in told] == [("2", "set", "b"), ("3", "update", "a")]
+
+
+# -- log --follow ----------------------------------------------------------------------------
+
+
+def test_what_is_there_is_followed_by_what_comes_until_ctrl_c(start, tmp_path):
+    with open_store(f"sqlite:{tmp_path}") as store:
+        for key in ("old", "a"):
+            store.set(key, b"")
+        following = start("log", str(tmp_path), "--follow", "--limit", "1")
+        told = [following.stdout.readline()]
+        store.set("b", b"")
+        told.append(following.stdout.readline())
+        store.delete("b")
+        told.append(following.stdout.readline())
+    following.send_signal(signal.SIGINT)
+    rest, complaints = following.communicate(timeout=60)
+    assert (following.returncode, rest, complaints) == (130, b"", b"")
+    rows = [line.decode().rstrip("\n").split("\t") for line in told]
+    assert [(row[0], *row[2:4]) for row in rows] == [
+        ("2", "set", "a"),
+        ("3", "set", "b"),
+        ("4", "delete", "b"),
+    ]
+
+
+def test_following_ends_when_nobody_reads_though_nothing_comes(start, tmp_path):
+    with open_store(f"sqlite:{tmp_path}") as store, live_server(store) as url:
+        store.set("a", b"")
+        started = [start("log", place, "--follow", "--json") for place in (str(tmp_path), url)]
+        for following in started:
+            assert json.loads(following.stdout.readline())["key"] == "a"
+            following.stdout.close()
+        for following in started:
+            assert following.wait(timeout=60) == PIPE_CLOSED
+            assert following.stderr.read() == b""
+
+
+def event(seq):
+    change = {"seq": seq, "action": "set", "key": f"k\t{seq}", "revision": f"r{seq}"}
+    line = json.dumps({**change, "metadata": {}, "time": 1.5})
+    return f"id: {seq}\ndata: {line}\n\n".encode()
+
+
+def feed(*events):
+    """An answer that is cut off behind these."""
+
+    def step(wire):
+        head = {"Transfer_Encoding": "chunked", "Content_Type": "text/event-stream"}
+        wire.send(answer(Content_Length=None, **head))
+        for each in events:
+            wire.send(b"%x\r\n%b\r\n" % (len(each), each))
+        wire.half_close()
+        wire.hang()
+
+    return step
+
+
+def scripted(*steps):
+    """A server whose journal ends at 9 when it is looked at first."""
+    service = announced(
+        "changes", profile={"base": "/keys", "query": "/query", "changes": "/changes"}
+    )
+    looks = [answer(200, Kvstore_Sequence=9)] * 2
+    return WireServer([*looks, *steps, answer(403)], service=service)
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    monkeypatch.setattr(following, "_INTERVAL", 0.001)
+    monkeypatch.setattr(following, "_LONGEST", 0.001)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_following_goes_on_over_cuts_and_tells_of_them(run):
+    steps = [feed(event(9), event(10)), feed(), feed(event(11))]
+    with scripted(*steps) as server:
+        result = run("log", server.url, "--follow", "--limit", "1", "--json")
+    assert result.exit_code == 1
+    assert [row["seq"] for row in ndjson(result.stdout)] == [9, 10, 11]
+    asked = [seen.headers["last-event-id"] for seen in server.seen[2:]]
+    assert asked == ["8", "10", "10", "11"]
+    complaints = result.stderr.splitlines()
+    assert len(complaints) == 3
+    assert [line.endswith("Trying again.") for line in complaints] == [True, True, False]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_what_was_forgotten_meanwhile_is_complained_of_and_passed_over(run):
+    gone = {"type": "urn:kvstore:error:changes-lost", "status": 410, "detail": "All forgotten."}
+    steps = [as_json({**gone, "oldest": 20}, 410), feed(event(20)), as_json(gone, 410)]
+    with scripted(*steps, answer(200, Kvstore_Sequence=30)) as server:
+        result = run("log", server.url, "--follow", "--limit", "1", "--json")
+    assert [row["seq"] for row in ndjson(result.stdout)] == [20]
+    asked = [seen.headers.get("last-event-id") for seen in server.seen[2:]]
+    assert asked == ["8", "19", "20", None, "30"]
+    assert result.stderr.count("All forgotten") == 2
+
+
+def test_what_cannot_be_followed(refused, kept):
+    with kept:
+        for _ in range(9):
+            kept.set("c", b"")
+    message = refused(1, "log", "memory:", "--follow", "--since", "5")
+    assert message == "The changes after 5 are forgotten; the oldest left is 7."
+    message = refused(2, "log", "memory:", "-f", "--since", "9", "--limit", "1")
+    assert message.startswith("--limit ends what --since begins")
+
+
+def test_a_store_without_journal_cannot_be_followed(refused, tmp_path):
+    with open_store(f"file:{tmp_path}") as store:
+        store.set("a", b"")
+    wanted = f"<FileSystemStore {str(tmp_path)!r}> has no journal."
+    assert refused(1, "log", f"file:{tmp_path}", "--follow") == wanted
+
+
+def test_people_who_follow_see_a_line_for_each_change(environment):
+    terminal = pytest.importorskip("terminal")
+    with scripted(feed(event(9))) as server:
+        command = [sys.executable, "-m", "kvstore", "log", server.url, "-f", "--limit", "1"]
+        shown = terminal.run_in_terminal(command, environment)
+    first, *_ = shown.text.splitlines()
+    seq, day, time, action, key = first.split()
+    assert (seq, action, key) == ("9", "set", r"k\t9")
+    assert (day[:3], time.count(":")) == ("197", 2)
 
 
 # -- versions --------------------------------------------------------------------------------

@@ -9,12 +9,13 @@ import itertools
 import os
 import re
 import secrets
+import stat
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from kvstore.disk import create_locked, flush, flush_folder, is_locked, open_file, remove
-from kvstore.errors import NotConnectedError
+from kvstore.errors import NotConnectedError, StorageError
 from kvstore.files import write_all
 from kvstore.hashing import ParallelHash
 from kvstore.stores._sqlite.failures import Translated
@@ -124,13 +125,38 @@ class Blobs:
             return Received(len(data), hashlib.sha256(data).digest(), data, None)
         name = self._begin()
         try:
-            received = self._received(name, iter(source))
+            received = self._adopted(name, source) or self._received(name, iter(source))
         except BaseException:
             self.discard([name])
             raise
         if received.file is None:
             self._done([name])
         return received
+
+    def _adopted(self, name: str, source: Source) -> Received | None:
+        """Take the file of a source itself, None if it cannot be had.
+
+        It gets a second name, so that whoever gives it has it still if the commit fails.
+        """
+        digest, path, size = source.adoptable, source.path, source.size
+        if digest is None or path is None or size is None or size <= INLINE or self._lock is None:
+            return None
+        try:
+            os.link(path, self._stage + name, follow_symlinks=False)
+        except (OSError, NotImplementedError):  # on another file system, or one without links
+            return None
+        with self.translated:
+            descriptor = open_file(self._stage + name)
+            try:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+                    raise StorageError("The file of an upload is not what it was.")
+                flush(descriptor, durable=self._durable)
+            finally:
+                os.close(descriptor)
+        if source.report is not None:
+            source.report(size)
+        return Received(size, digest, None, name)
 
     def _received(self, name: str, pieces: Iterator[bytes]) -> Received:
         first: list[bytes] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
+from dataclasses import replace
 
 from kvstore.documents import JsonObject
 from kvstore.stores._sqlite.blobs import Received
@@ -96,10 +97,10 @@ class Changes:
             was = None if before is None else before.metadata
             self._index(step, state, entry or 0, was, metadata)
         self._cut(step, state, seq or 0)
-        return Written(revision, old is not None, metadata)
+        return Written(revision, old is not None, metadata, now, f"sha256:{digest.hex()}")
 
     def restore(self, step: Step, key: str, version: str, change: Change, owner: str) -> Written:
-        """Do *change*, which sets *key* back to a version, with the data that are there.
+        """Do *change*, with the data, metadata and media type of a version, to *key*.
 
         Raises:
             KeyNotFoundError: the version is not kept any more.
@@ -111,6 +112,7 @@ class Changes:
             if record.revision == version:
                 digest = bytes.fromhex((record.digest or "")[7:])
                 received = Received(record.size, digest, None, None, kept.blob)
+                change = replace(change, metadata=record.metadata, mimetype=record.mimetype)
                 return self.write(step, key, change, received, owner)
         raise missing_version(key, version)
 

@@ -230,13 +230,12 @@ class Search:
             f"SELECT key FROM entry e WHERE {within} ORDER BY key LIMIT 1 OFFSET {size - 1}",
             *arguments,
         )
-        upto = "" if last is None else "AND e.key <= ?"
+        if last is not None:
+            within, arguments = self._keys_within(after, upto=last[0])
         condition = self._full_condition
         pairs = self._engine.all(
-            f"SELECT e.key, e.seq FROM entry e WHERE {within} {upto} AND {condition.sql} "
-            "ORDER BY e.key",
+            f"SELECT e.key, e.seq FROM entry e WHERE {within} AND {condition.sql} ORDER BY e.key",
             *arguments,
-            *(last or ()),
             *condition.arguments,
         )
         return pairs, None if last is None else last[0]
@@ -259,7 +258,9 @@ class Search:
         terms, values = _terms(plan.spans)
         return f"FROM ({terms}) t CROSS JOIN entry e ON e.id = t.id {where}", (*values, *arguments)
 
-    def _keys_within(self, after: str | None) -> tuple[str, tuple[str, ...]]:
+    def _keys_within(
+        self, after: str | None, *, upto: str | None = None
+    ) -> tuple[str, tuple[str, ...]]:
         prefix = self._query.key_prefix()
         conditions, arguments = ["1"], []
         if after is not None:
@@ -269,7 +270,11 @@ class Search:
             conditions.append("e.key >= ?")
             arguments.append(prefix)
         end = text_after(prefix) if prefix else None
-        if end is not None:
+        if upto is not None:
+            # Alone: of two upper bounds SQLite may look up the wider one, and read all below it.
+            conditions.append("e.key <= ?")
+            arguments.append(upto)
+        elif end is not None:
             conditions.append("e.key < ?")
             arguments.append(end)
         return " AND ".join(conditions), tuple(arguments)
