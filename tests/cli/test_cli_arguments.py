@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kvstore.cli.arguments import is_store, parse_pairs, parse_value, store_url
 from kvstore.opening import open_store
+from tests.cases import each
 
 STORES = [
     "memory:",
@@ -43,12 +44,12 @@ NO_STORES = [
 ]
 
 
-@pytest.mark.parametrize("word", STORES)
+@each("word", STORES)
 def test_stores_are_told_by_their_spelling(word):
     assert is_store(word)
 
 
-@pytest.mark.parametrize("word", NO_STORES)
+@each("word", NO_STORES)
 def test_all_else_is_a_key(word):
     assert not is_store(word)
     with pytest.raises(click.UsageError, match="is no store"):
@@ -107,8 +108,8 @@ def test_a_url_stays_as_it_is():
     assert store_url("http://127.0.0.1:8000") == "http://127.0.0.1:8000"
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
+@each(
+    "text, value",
     [
         ("30", 30),
         ("1.5", 1.5),

@@ -13,6 +13,7 @@ import pytest
 from kvstore.cli import demo
 from kvstore.cli.demo import data_folder, read_catalog
 from kvstore.errors import StorageError
+from tests.cases import each
 
 DATA = Path(__file__).parents[2] / "examples" / "data"
 
@@ -117,7 +118,7 @@ def test_an_empty_catalog_is_refused(tmp_path):
         read_catalog(tmp_path)
 
 
-@pytest.mark.parametrize("file", read_catalog(DATA), ids=lambda file: file["key"])
+@each("file", read_catalog(DATA), ids=lambda file: file["key"])
 def test_the_sample_data_is_what_its_licences_say(file):
     digest = hashlib.sha256((DATA / file["path"]).read_bytes()).hexdigest()
     section = (DATA / "LICENSES.md").read_text(encoding="utf-8").split(f"## {file['path']}\n")[1]

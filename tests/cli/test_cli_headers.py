@@ -18,6 +18,7 @@ from PIL.TiffImagePlugin import IFDRational
 
 from kvstore.cli.headers import Headers, _plain
 from kvstore.documents import check_metadata
+from tests.cases import each
 
 DATA = Path(__file__).parents[2] / "examples" / "data"
 
@@ -40,7 +41,7 @@ def test_the_header_of_an_exposure_is_its_metadata():
     assert not {"", "COMMENT", "HISTORY"} & fields.keys()
 
 
-@pytest.mark.parametrize("path", sorted(DATA.rglob("*.fits")), ids=lambda path: path.name)
+@each("path", sorted(DATA.rglob("*.fits")), ids=lambda path: path.name)
 def test_every_header_of_a_real_file_is_plain_json(path):
     fields = read(path)
     assert fields == check_metadata(fields) == json.loads(json.dumps(fields, allow_nan=False))
@@ -123,7 +124,7 @@ def exif():
     return tags
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a.JPEG", "a.png", "a.webp", "a.tif", "a.tiff"])
+@each("name", ["a.jpg", "a.JPEG", "a.png", "a.webp", "a.tif", "a.tiff"])
 def test_an_image_tells_how_it_was_made(name):
     Image.new("RGB", (4, 3)).save(name, exif=exif().tobytes())
     fields = read(Path(name).absolute())
@@ -147,8 +148,8 @@ def test_an_image_may_tell_nothing():
 # -- all -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("value", "plain"),
+@each(
+    "value, plain",
     [
         (True, True),
         (3, 3),
@@ -172,15 +173,13 @@ def test_only_plain_json_is_taken(value, plain):
     assert type(_plain(value)) is type(plain)
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a.csv", "fits", "a.fits.txt", "a.raw"])
+@each("name", ["a.txt", "a.csv", "fits", "a.fits.txt", "a.raw"])
 def test_other_files_are_not_looked_into(name):
     assert read(f"/nowhere/{name}") == {}
 
 
-@pytest.mark.parametrize("name", ["a.fits", "a.fits.gz", "a.jpg", "a.png", "a.tif"])
-@pytest.mark.parametrize(
-    "content", [b"", b"nonsense", b"SIMPLE  =", b"\x89PNG\r\n\x1a\n", b"II*\0"]
-)
+@each("name", ["a.fits", "a.fits.gz", "a.jpg", "a.png", "a.tif"])
+@each("content", [b"", b"nonsense", b"SIMPLE  =", b"\x89PNG\r\n\x1a\n", b"II*\0"])
 def test_a_broken_header_is_told_and_no_error(name, content):
     Path(name).write_bytes(content)
     headers = Headers()

@@ -15,7 +15,7 @@ from kvstore.cli.main import cli
 
 COMMANDS = [
     *("cp", "demo", "export", "get", "import", "info", "log", "ls", "meta", "perms", "profile"),
-    *("query", "rm", "serve", "set", "verify", "versions"),
+    *("query", "rm", "serve", "set", "token", "verify", "versions"),
 ]
 
 

@@ -10,6 +10,7 @@ from kvstore.cli import reading
 from kvstore.errors import KeyNotFoundError
 from kvstore.stores.memory import MemoryStore
 from kvstore.testing.odd_keys import ODD_KEYS
+from tests.cases import each
 
 FIELDS = {"exposure": 30, "filter": "B", "tags": ["a", "b"]}
 
@@ -83,7 +84,7 @@ def test_odd_keys_stay_lines_and_come_out_exactly(store, run):
         assert run(*options, "-0").stdout_bytes == b"".join(key.encode() + b"\0" for key in keys)
 
 
-@pytest.mark.parametrize("key", ODD_KEYS.values(), ids=ODD_KEYS)
+@each("key", ODD_KEYS.values(), ids=ODD_KEYS)
 def test_odd_keys_can_be_named(stores, run, key):
     with stores["memory:"] as store:
         store.set(key, b"data", metadata={"a": 1})

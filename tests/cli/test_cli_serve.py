@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
+import time
+from pathlib import Path
 
 import pytest
 
 from kvstore import server
+from kvstore.errors import AuthenticationError
 from kvstore.opening import open_store
+from kvstore.server import Limits
+from kvstore.server.settings import AccessRules, Oidc, Settings
 
 
 @pytest.fixture
@@ -15,8 +21,8 @@ def served(monkeypatch):
     """What the command would serve, and how; nothing listens."""
     calls = []
 
-    def serve(store, host, port, *, ready, **options):
-        calls.append((store, host, port, options))
+    def serve(store, settings, *, ready):
+        calls.append((store, settings))
         ready("http://127.0.0.1:1234")
 
     monkeypatch.setattr(server, "serve", serve)
@@ -32,16 +38,16 @@ def test_without_a_store_it_is_a_folder_here(served, ok, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ok("serve", env={"KVSTORE_URL": "http://127.0.0.1:1"})
     assert (tmp_path / "kvstore-data" / "kvstore.db").is_file()
-    ((store, host, port, options),) = served
-    assert repr(store) == f"<SQLiteStore {str(tmp_path / 'kvstore-data')!r}>"
+    ((store, settings),) = served
+    folder = tmp_path / "kvstore-data"
+    assert repr(store) == f"<SQLiteStore {str(folder)!r}>"
     assert store.info()["versions"] == 0
     assert store.info()["durability"] == "process-crash"
-    assert (host, port) == ("127.0.0.1", 8000)
-    assert options == {
-        "hosts": None,
-        "insecure": False,
-        "uploads_folder": tmp_path / "kvstore-data" / "uploads",
-    }
+    assert settings == Settings(
+        store="sqlite:./kvstore-data",
+        uploads=folder / "uploads",
+        access=AccessRules(tokens=folder / "tokens.json"),
+    )
     assert not store.is_connected()
 
 
@@ -79,13 +85,14 @@ def test_a_store_is_opened_as_asked_for(served, ok, tmp_path, monkeypatch, url, 
 
 
 @pytest.mark.parametrize(
-    ("url", "inside"),
-    [("sqlite:data", "data/uploads"), ("file:data", "data/.kvstore/uploads"), ("memory:", None)],
+    ("url", "inside"), [("sqlite:data", "data"), ("file:data", "data/.kvstore"), ("memory:", None)]
 )
-def test_uploads_survive_with_the_store(served, ok, tmp_path, monkeypatch, url, inside):
+def test_uploads_and_tokens_are_with_the_store(served, ok, tmp_path, monkeypatch, url, inside):
     monkeypatch.chdir(tmp_path)
     ok("serve", url)
-    assert served[0][3]["uploads_folder"] == (None if inside is None else tmp_path / inside)
+    settings = served[0][1]
+    assert settings.uploads == (None if inside is None else tmp_path / inside / "uploads")
+    assert settings.access.tokens == (None if inside is None else tmp_path / inside / "tokens.json")
 
 
 @pytest.mark.parametrize(
@@ -113,37 +120,110 @@ def test_options_that_a_store_has_not_are_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("words", "hosts"),
-    [
-        (["--allow-host", "lab"], ("localhost", "127.0.0.1", "[::1]", "127.0.0.1", "lab")),
-        (
-            ["--host", "0.0.0.0", "--insecure", "--allow-host", "a", "--allow-host", "b:80"],
-            ("localhost", "127.0.0.1", "[::1]", "a", "b:80"),
-        ),
-    ],
-)
-def test_more_host_names_are_allowed(served, ok, words, hosts):
-    ok("serve", "memory:", *words)
-    assert served[0][3]["hosts"] == hosts
-
-
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org"])
-def test_other_machines_are_let_in_only_where_that_is_said(served, ok, refused, host):
+def test_other_machines_are_let_in_only_where_that_is_said(served, run, ok, refused, host):
     assert refused(2, "serve", "memory:", "--host", host).startswith(
         f"At {host!r} other machines can"
     )
     assert served == []
-    ok("serve", "memory:", "--host", host, "--insecure")
-    assert served[0][1] == host
-    assert served[0][3]["insecure"] is True
+    result = run("serve", "memory:", "--host", host, "--insecure")
+    assert result.stdout == "http://127.0.0.1:1234\n"
+    assert "Nobody can use this server yet: `kvstore token create NAME` with --tokens" in (
+        result.stderr
+    )
+    assert "Without TLS, whoever is on the way" in result.stderr
+    assert (served[0][1].host, served[0][1].insecure) == (host, True)
 
 
-def test_a_password_is_not_shown(served, ok, monkeypatch):
+def test_a_file_the_environment_and_what_is_typed_say_in_this_order(
+    served, ok, run, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("serve.toml").write_text(
+        """
+        store = "memory:"
+        host = "127.0.0.2"
+        port = 1
+        allow_hosts = ["a", "b:80"]
+        [limits]
+        data = 5
+        idle_time = 2
+        [access]
+        public_read = true
+        """
+    )
+    env = {
+        "KVSTORE_SERVE_PORT": "2",
+        "KVSTORE_SERVE_LIMITS_DATA": "6",
+        "KVSTORE_SERVE_ALLOW_HOSTS": "c, d",
+        "KVSTORE_SERVE_OIDC_ISSUER": "https://id.example",
+    }
+    words = ["--config", "serve.toml", "--limit", "data=7", "--oidc-audience", "kv"]
+    ok("serve", *words, env=env)
+    settings = served[0][1]
+    assert (settings.host, settings.port, settings.allow_hosts) == ("127.0.0.2", 2, ("c", "d"))
+    assert settings.limits == Limits(data=7, idle_time=2.0)
+    assert settings.oidc == Oidc(issuer="https://id.example", audience="kv")
+    assert settings.access == AccessRules(public_read=True)
+    told = json.loads(run("serve", *words, "--check", "--json", env=env).stdout)
+    assert (told["port"], told["limits.data"], told["tls"]) == (2, 7, None)
+    assert len(served) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "env", "complaint"),
+    [
+        ("[tls]\ncert = 'a.pem'", [], {}, "serve.toml:tls.cert: this needs tls.key, too"),
+        ("prot = 1", [], {}, "serve.toml:prot: there is no such setting"),
+        ("[limits]\ndat = 1", [], {}, "serve.toml:limits.dat: there is no such setting"),
+        ("limits = 1", [], {}, "serve.toml:limits: there is no such setting"),
+        ("port = true", [], {}, "serve.toml:port: it is a whole number, not True"),
+        ("port = '1'\nport = 2", [], {}, "serve.toml: Cannot overwrite a value"),
+        ("insecure = 1", [], {}, "serve.toml:insecure: it is true or false, not 1"),
+        ("allow_hosts = [1]", [], {}, "serve.toml:allow_hosts: it is a list of texts, not [1]"),
+        ("host = ''", [], {}, "serve.toml:host: it is a text, not ''"),
+        ("log_format = 'xml'", [], {}, "serve.toml:log_format: it is one of auto, text, json"),
+        ("", [], {"PORT": "x"}, "KVSTORE_SERVE_PORT: it is a whole number, not 'x'"),
+        ("", [], {"POTR": "1"}, "KVSTORE_SERVE_POTR: there is no such setting"),
+        ("", [], {"INSECURE": "maybe"}, "KVSTORE_SERVE_INSECURE: it is true or false"),
+        ("", ["--limit", "data=0"], {}, "--limit data: The limit 'data' is a number above 0"),
+        ("", ["--limit", "dat=1"], {}, "--limit dat: there is no such setting"),
+        ("", ["--limit", "data"], {}, "A limit is NAME=NUMBER, not 'data'"),
+        ("", ["--trusted-proxy", "lab"], {}, "A trusted proxy is an address or a network"),
+        ("", ["--allow-host", "a b"], {}, "'a b' is no host name"),
+        ("", ["--open", "--public-read"], {}, "An open server asks nobody for credentials"),
+        ("", ["--tls-cert", "no.pem", "--tls-key", "no.pem"], {}, "There is no certificate with"),
+        ("[oidc]\nissuer = 'http://id.example'\naudience = 'kv'", [], {}, "An OpenID provider has"),
+        (
+            "[oidc]\nissuer = 'https://id.example'\naudience = 'kv'\nalgorithms = ['HS256']",
+            [],
+            {},
+            "Signatures (oidc.algorithms) are some of RS256",
+        ),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_by_their_place(
+    served, refused, run, tmp_path, monkeypatch, text, words, env, complaint
+):
+    monkeypatch.chdir(tmp_path)
+    Path("serve.toml").write_text(text)
+    words = ["serve", "memory:", "--config", "serve.toml", *words]
+    env = {f"KVSTORE_SERVE_{name}": value for name, value in env.items()}
+    assert refused(2, *words, env=env).startswith(complaint)
+    checked = run(*words, "--check", env=env)
+    assert checked.exit_code == 2
+    assert complaint in checked.stderr
+    assert served == []
+
+
+def test_a_password_is_not_shown(run):
     from kvstore.cli.serve import _shown
 
     assert _shown("http://ann:secret@host/a") == "http://host/a"
     assert _shown("file:a@b") == "file:a@b"
+    shown = run("serve", "http://ann:secret@host/a", "--check", "--json", "--open")
+    assert (shown.exit_code, "http://host/a" in shown.stdout) == (0, True)
+    assert "secret" not in shown.output
 
 
 def test_without_the_extra_one_line_says_what_to_install(refused, monkeypatch):
@@ -163,14 +243,86 @@ def test_a_port_that_is_taken_is_one_line(refused):
         assert refused(1, "serve", "memory:", "--port", port).startswith("Address already in use")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_server_serves_until_it_is_told_to_end(start, tmp_path, number):
-    process = start("serve", f"file:{tmp_path}", "--port", "0")
+@pytest.mark.parametrize(
+    ("number", "log"), [(signal.SIGINT, ["--log", "none"]), (signal.SIGTERM, [])]
+)
+def test_the_server_serves_until_it_is_told_to_end(start, tmp_path, number, log):
+    process = start("serve", f"file:{tmp_path}", "--port", "0", *log)
     url = process.stdout.readline().decode().strip()
     with open_store(url) as store:
         store.set("a", b"data", metadata={"one": 1})
     process.send_signal(number)
     assert process.wait() == 0
-    assert (process.stdout.read(), process.stderr.read()) == (b"", b"")
+    assert process.stdout.read() == b""
+    lines = [json.loads(line) for line in process.stderr.read().splitlines()]
+    # There is no terminal, so they are for programs.
+    assert [line["path"] for line in lines if line["method"] == "PUT"] == (
+        [] if log else ["/keys/a/value"]
+    )
+    assert {line["logger"] for line in lines} == (set() if log else {"kvstore.access"})
     with open_store(f"file:{tmp_path}") as store:
         assert store.to_bytes("a") == b"data"
+
+
+def test_the_files_in_the_documentation_are_settings(run, tmp_path):
+    page = Path(__file__).parents[2] / "docs" / "server.md"
+    examples = re.findall(r"^```toml\n(.*?)^```", page.read_text(), re.M | re.S)
+    assert len(examples) == 2
+    (tmp_path / "serve.toml").write_text("".join(examples))
+    words = ["--config", str(tmp_path / "serve.toml"), "--check", "--json"]
+    checked = run("serve", *words)
+    assert (checked.exit_code, checked.stderr) == (
+        0,
+        "kvstore: Whoever comes needs a token: `kvstore token create NAME` makes one.\n",
+    )
+    assert json.loads(checked.stdout)["oidc.tags_claim"] == "realm_access.roles"
+
+
+OPEN = "Whoever is on this machine may read and change everything."
+FIRST = "The first `kvstore token create NAME` ends that."
+TOKEN = "Whoever comes needs a token: `kvstore token create NAME` makes one."
+PUBLIC = "Without one, what has the tag `public` can be read."
+NOBODY = "Nobody can use this server yet: `kvstore token create NAME` lets in."
+CLEAR = "Without TLS, whoever is on the way can read tokens and data."
+ALL = "Whoever reaches this server may read and change everything."
+NAMES = "Only requests for `localhost` are answered: --allow-host says under which name others know"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], [OPEN, FIRST]),
+        (["--open"], [OPEN]),
+        (["--allow-host", "lab"], [TOKEN, NOBODY]),
+        (["--public-read"], [TOKEN, PUBLIC]),
+        (["--trusted-proxy", "::1", "--public-read"], [TOKEN, PUBLIC, NAMES]),
+        (["--oidc-issuer", "https://id.example", "--oidc-audience", "kv"], [TOKEN]),
+        (["--host", "0.0.0.0", "--insecure"], [TOKEN, NOBODY, CLEAR, NAMES]),
+        (["--host", "0.0.0.0", "--insecure", "--open", "--allow-host", "lab"], [ALL, CLEAR]),
+        (["--host", "::1", "--tokens", "there.json"], [TOKEN]),
+    ],
+)
+def test_it_is_told_who_may_come_in(served, run, tmp_path, monkeypatch, words, expected):
+    monkeypatch.chdir(tmp_path)
+    Path("there.json").write_text("{}")
+    told = run("serve", "--check", *words).stderr.splitlines()
+    assert len(told) == len(expected)
+    for line, sentence in zip(told, expected, strict=True):
+        assert line.startswith(f"kvstore: {sentence}")
+
+
+def test_a_server_that_runs_asks_for_tokens_once_there_are_some(start, ok, refused, tmp_path):
+    store = f"file:{tmp_path}"
+    process = start("serve", store, "--port", "0", "--log", "none")
+    url = process.stdout.readline().decode().strip()
+    with open_store(url) as opened:
+        opened.set("a", b"data")
+        text = ok("token", "create", "ann", store).strip()
+        end = time.monotonic() + 60
+        with pytest.raises(AuthenticationError):
+            while time.monotonic() < end:  # it looks at the file twice a second
+                opened.get_metadata("a")
+    assert ok("ls", url, env={"KVSTORE_TOKEN": text}) == ""
+    assert refused(1, "ls", url).endswith("Commands take it from KVSTORE_TOKEN.")
+    mine = ok("token", "create", "mine", store, "--user", "local").strip()
+    assert ok("ls", url, env={"KVSTORE_TOKEN": mine}) == "a\n"  # at once

@@ -4,11 +4,11 @@ import json
 import re
 import unicodedata
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kvstore.cli.spelling import escaped, iso_time, json_text, plain, show_size, show_time
+from tests.cases import each
 
 TEXT = st.text(
     st.characters(exclude_categories=["Cs"])
@@ -16,8 +16,8 @@ TEXT = st.text(
 )
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
+@each(
+    "text, shown",
     [
         ("a/b c", "a/b c"),
         ("é\U0001f600", "é\U0001f600"),
@@ -62,8 +62,8 @@ def test_json_is_ascii_where_the_output_is_not_utf8(monkeypatch):
     assert json_text({"é": "\U0001f600"}) == '{"\\u00e9":"\\ud83d\\ude00"}'
 
 
-@pytest.mark.parametrize(
-    ("size", "shown"),
+@each(
+    "size, shown",
     [
         (-1, "?"),
         (0, "0 B"),
@@ -84,8 +84,6 @@ def test_times_are_exact_for_programs_and_local_for_people():
     assert re.fullmatch(r"2011-02-1[45] \d\d:14|2011-02-1[45] \d\d:\d\d", show_time(1297728840.006))
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(None, ""), ("a b", "a b"), (1.5, "1.5"), (True, "true"), (["a"], '["a"]')]
-)
+@each("value, text", [(None, ""), ("a b", "a b"), (1.5, "1.5"), (True, "true"), (["a"], '["a"]')])
 def test_values_are_text_or_json(value, text):
     assert plain(value) == text
