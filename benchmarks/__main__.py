@@ -19,6 +19,7 @@ from benchmarks import (
     bench_library,
     bench_many,
     bench_memory,
+    bench_server,
     bench_stores,
 )
 from benchmarks.measure import Table
@@ -118,6 +119,13 @@ def _faults(*, quick: bool) -> None:
     _print(bench_faults.tables(bench_faults.QUICK if quick else bench_faults.Scale()))
 
 
+def _server(*, quick: bool) -> None:
+    if lacking := bench_server.missing():
+        print(f"Not installed: {', '.join(lacking)}.")
+        return
+    _print(bench_server.tables(bench_server.QUICK if quick else bench_server.Scale()))
+
+
 def _memory(*, quick: bool) -> None:
     if not bench_memory.is_possible():
         print("Needs Linux and its /proc/<pid>/clear_refs.")
@@ -140,6 +148,7 @@ _RUNS = {
     "events": _events,
     "memory": _memory,
     "faults": _faults,
+    "server": _server,
 }
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from kvstore import FileSystemStore, MemoryStore
-from kvstore.server import serve
+from kvstore.server import Settings, serve
 
 #: Where ``python -m benchmarks`` finds this package.
 ROOT: Final = Path(__file__).parent.parent
@@ -66,7 +66,7 @@ def _url(process: subprocess.Popen[str]) -> str:
 def _main(kind: str, folder: str) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     store = MemoryStore() if kind == "memory" else FileSystemStore(folder)
-    serve(store, port=0, ready=lambda url: print(url, flush=True))
+    serve(store, Settings(port=0), ready=lambda url: print(url, flush=True))
 
 
 def _end_with_parent() -> None:

@@ -192,6 +192,34 @@ def create_locked(file: str, mode: int = 0o666) -> int:
                 os.close(descriptor)
 
 
+def take_lock(file: str) -> int | None:
+    """Return a descriptor that has the lock of a file, made if it is missing; None if others do.
+
+    Who has it may remove the file: that ends the lock of those who wait for it, too.
+
+    Raises:
+        OSError: the file cannot be opened, or its file system has no locks.
+    """
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | _SAFELY, 0o600)
+    try:
+        if _try_lock(descriptor) and _is_there(file, descriptor):
+            _held.add(descriptor)
+            taken, descriptor = descriptor, -1
+            return taken
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+    return None
+
+
+def drop_lock(descriptor: int) -> None:
+    """Give back what :func:`take_lock` returned."""
+    with contextlib.suppress(OSError):
+        _unlock(descriptor)
+    _held.discard(descriptor)
+    os.close(descriptor)
+
+
 def is_locked(file: str) -> bool:
     """Tell whether somebody has a file open that `create_locked` made."""
     descriptor = os.open(file, os.O_RDWR | _SAFELY)
@@ -199,6 +227,14 @@ def is_locked(file: str) -> bool:
         return not _try_lock(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _is_there(file: str, descriptor: int) -> bool:
+    """Tell whether a file that was opened under a name still has it."""
+    try:
+        return os.path.samestat(os.lstat(file), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def write_file(file: str, content: bytes, *, durable: bool) -> None:

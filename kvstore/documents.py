@@ -51,12 +51,7 @@ def parse_json(raw: bytes | bytearray | memoryview, *, what: str = "document") -
         raise InvalidRequestError(f"The {what} begins with a byte order mark.")
     _check_depth(raw, what)
     try:
-        value = json.loads(
-            raw.decode("utf-8"),
-            object_pairs_hook=_unique_names,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-        )
+        value = _DECODER.decode(raw.decode("utf-8"))
         # JSON can spell a lone surrogate (\ud800) that no UTF-8 text can hold.
         if b"\\u" in raw:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -77,7 +72,7 @@ def parse_object(raw: bytes | bytearray | memoryview, *, what: str = "document")
 
 def dump_json(value: object) -> bytes:
     """Return *value* as compact UTF-8 JSON, names in their order; NaN raises ``ValueError``."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def json_type(value: object) -> str:
@@ -337,3 +332,10 @@ def _finite(text: str) -> float:
     if value in (float("inf"), float("-inf")):
         raise ValueError(f"the number {text:.40} is too large")
     return value
+
+
+# Made once: to make one costs as much as to use it for a small document.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique_names, parse_constant=_refuse_constant, parse_float=_finite
+)

@@ -43,6 +43,7 @@ class StoreError(Exception):
         key: str | None = None,
         store: str | None = None,
         status: int | None = None,
+        request_id: str | None = None,
     ) -> None:
         super().__init__(message)
         #: The sentence shown to people.
@@ -53,6 +54,8 @@ class StoreError(Exception):
         self.store = store
         #: The HTTP status that told of the failure, where one did.
         self.status = status
+        #: What the server calls the request that failed, where it said so; its log knows more.
+        self.request_id = request_id
 
     # KeyError shows the repr of its argument and OSError its errno; ours show the sentence.
     def __str__(self) -> str:

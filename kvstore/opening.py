@@ -8,13 +8,15 @@ from urllib.parse import unquote, urlsplit
 
 from kvstore.authorizing import AuthorizingStore
 from kvstore.errors import InvalidRequestError
-from kvstore.stores.dynamic_url import DynamicURLStore
+from kvstore.stores.dynamic_url import BearerAuth, DynamicURLStore
 from kvstore.stores.filesystem import FileSystemStore
 from kvstore.stores.memory import MemoryStore
 from kvstore.stores.sqlite import SQLiteStore
 
 
-def open_store(url: str, credentials: Any = None, **options: Any) -> AuthorizingStore:
+def open_store(
+    url: str, credentials: Any = None, *, token: str | None = None, **options: Any
+) -> AuthorizingStore:
     """Return the store at *url*, connected. Use it in a ``with`` statement to disconnect it.
 
     ==========================  ===============================================================
@@ -30,15 +32,18 @@ def open_store(url: str, credentials: Any = None, **options: Any) -> Authorizing
 
     Args:
         credentials: as for the ``connect`` of the store's class.
+        token: in place of these, the token that a server asks for.
         options: keyword arguments of the store's class.
 
     Raises:
-        InvalidRequestError: a URL of no such form.
+        InvalidRequestError: a URL of no such form, or a token that is none or is for no server.
         TransportError: the server does not answer, or with no service document.
     """
     if not isinstance(url, str):
         raise InvalidRequestError(f"A store URL is a str, not {url!r:.100}.")
     scheme = url.partition(":")[0].lower()
+    if token is not None:
+        credentials = _of_token(token, scheme, credentials, options)
     if scheme in ("http", "https") and options.get("profile") is not None:
         described = DynamicURLStore(url, **options)
         described.connect(credentials)
@@ -59,6 +64,18 @@ def open_store(url: str, credentials: Any = None, **options: Any) -> Authorizing
         raise InvalidRequestError(f"A store URL is {known}, not {shown!r:.100}.")
     store.connect(credentials)
     return store
+
+
+def _of_token(token: str, scheme: str, credentials: Any, options: dict[str, Any]) -> Any:
+    if scheme not in ("http", "https"):
+        raise InvalidRequestError("A token is for a server; this store is on this machine.")
+    if credentials is not None:
+        raise InvalidRequestError("A token is given in place of credentials, not beside them.")
+    if options.get("profile") is not None:
+        return None, token  # sent in the header that the profile names
+    if not token or not (token.isascii() and token.isprintable()):
+        raise InvalidRequestError("A token is printable ASCII text; this one is not.")
+    return None, BearerAuth(token)
 
 
 def folder_of(url: str) -> Path:

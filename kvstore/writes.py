@@ -177,6 +177,10 @@ class Written:
     existed: bool
     #: The metadata now; None where the store was not told.
     metadata: JsonObject | None = None
+    #: When that was, and the digest of the data now, where the store tells: who answers for it need
+    #: not look again.
+    modified: float | None = None
+    digest: str | None = None
 
 
 def missing(key: str) -> KeyNotFoundError:

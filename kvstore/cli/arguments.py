@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -13,11 +14,13 @@ import click
 from click.core import ParameterSource
 
 from kvstore.authorizing import AuthorizingStore
+from kvstore.cli.output import complain
 from kvstore.documents import Json, JsonObject, parse_json, parse_object
-from kvstore.errors import InvalidRequestError, StorageError
+from kvstore.errors import AuthenticationError, InvalidRequestError, StorageError
 from kvstore.opening import folder_of, open_store
 
 STORE_VARIABLE = "KVSTORE_URL"
+TOKEN_VARIABLE = "KVSTORE_TOKEN"  # noqa: S105 - the name of one
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -25,6 +28,7 @@ _FOLDER_URLS = ("sqlite:", "file:")
 _URLS = (*_FOLDER_URLS, "http://", "https://")
 # Folders that can be told from keys at sight. `data/` cannot: it may be the beginning of keys.
 _FOLDER = re.compile(r"(?:\.{1,2}|~)(?:[/\\].*)?|/.*|[A-Za-z]:[/\\].*", re.DOTALL)
+_LOCAL = re.compile(r"http://(?:localhost|127(?:\.\d+){3}|\[::1\])(?::\d+)?")
 # Fields of these names can be asked for by a filter only: `query` has other uses for the words.
 _PARAMETERS = frozenset({"select", "where", "prefix", "glob", "order_by", "limit", "after"})
 _RANGE = re.compile(r"([0-9]*):([0-9]*)", re.ASCII)
@@ -49,7 +53,7 @@ class Place:
 
     def open(self) -> AuthorizingStore:
         """Return the store, connected, to write to it; a folder is made if it is missing."""
-        return open_store(self.url)
+        return _opened(self.url)
 
     def open_existing(self) -> AuthorizingStore:
         """Return the store, connected, to read it.
@@ -60,7 +64,30 @@ class Place:
         folder = self.folder
         if folder is not None and not _HOLDS[self.url.partition(":")[0]](folder):
             raise StorageError(f"There is no store in the folder {str(folder)!r:.200}.")
-        return open_store(self.url)
+        return _opened(self.url)
+
+
+def _opened(url: str) -> AuthorizingStore:
+    """Open a store; a server with the token that is in the environment, where that is for it."""
+    if not url.startswith(("http://", "https://")):
+        return open_store(url)
+    token = os.environ.get(TOKEN_VARIABLE)
+    # The token of one server is nothing for another one, which would have it then.
+    own = os.environ.get(STORE_VARIABLE)
+    is_for_it = bool(token) and (not own or _origin(own) == _origin(url))
+    if is_for_it and url.startswith("http://") and not _LOCAL.fullmatch(_origin(url)):
+        complain("The token travels in clear text: whoever is on the way can read it.")
+    try:
+        return open_store(url, token=token) if is_for_it else open_store(url)
+    except AuthenticationError as error:
+        error.add_note(f"Commands take it from {TOKEN_VARIABLE}.")
+        raise
+
+
+def _origin(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    host = rest.partition("/")[0].rpartition("@")[2]
+    return f"{scheme}://{host}".lower()
 
 
 def is_store(word: str) -> bool:

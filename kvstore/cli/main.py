@@ -26,6 +26,7 @@ from kvstore.cli.output import Output, complain, output_options
 from kvstore.cli.profiles import profile_command
 from kvstore.cli.reading import get, info, ls, query
 from kvstore.cli.serve import serve
+from kvstore.cli.tokens import token_command
 from kvstore.cli.verifying import verify
 from kvstore.cli.writing import rm, set_command
 from kvstore.errors import StoreError
@@ -89,7 +90,8 @@ def cli(ctx: click.Context) -> None:
 
     STORE is the first argument of every command: sqlite:data for a folder with an index, file:data
     for a folder of plain files, ./data for the one that is there, http://host for a server, memory:
-    for an empty one. Without it the store is the one in KVSTORE_URL.
+    for an empty one. Without it the store is the one in KVSTORE_URL. A token that a server asks for
+    is the one in KVSTORE_TOKEN.
 
     \b
       kvstore import sqlite:data photos
@@ -110,7 +112,18 @@ def cli(ctx: click.Context) -> None:
 
 COMMANDS: tuple[click.Command, ...] = (
     *(ls, get, set_command, rm, meta, query, perms, info),
-    *(cp, import_command, export, log, versions, verify, serve, demo, profile_command),
+    *(
+        cp,
+        import_command,
+        export,
+        log,
+        versions,
+        verify,
+        serve,
+        token_command,
+        demo,
+        profile_command,
+    ),
 )
 for command in COMMANDS:
     cli.add_command(command)

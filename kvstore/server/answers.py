@@ -33,6 +33,12 @@ SAFE: tuple[Field, ...] = (
 #: Caches may keep an answer, and ask before each use whether it still holds.
 REVALIDATE: Field = (b"cache-control", b"no-cache")
 NO_STORE: Field = (b"cache-control", b"no-store")
+#: What is the same for ever may be kept unasked, by who was allowed to read it. Not for ever: what
+#: was deleted, or may not be read any more, should be gone from a browser after a day, too.
+IMMUTABLE: tuple[Field, ...] = (
+    (b"cache-control", b"private, max-age=86400, immutable"),
+    (b"vary", b"authorization"),
+)
 CLOSE: Field = (b"connection", b"close")
 
 # Of tus 1.0, which no registry has.
@@ -94,12 +100,16 @@ def type_fields(mimetype: str) -> tuple[Field, ...]:
     return (content_type, *SAFE) if shown else (content_type, *SAFE, _ATTACHMENT)
 
 
-def key_fields(record: Record) -> list[Field]:
+def key_fields(record: Record, caching: Iterable[Field] = (REVALIDATE,)) -> list[Field]:
     """The fields of every answer about a key: its revision, and when it was changed."""
-    found = [REVALIDATE]
-    found += etag_fields(record.revision)
-    if record.modified is not None:
-        found.append((b"last-modified", _http_date(math.floor(record.modified))))
+    return [*caching, *state_fields(record.revision, record.modified)]
+
+
+def state_fields(revision: str | None, modified: float | None) -> list[Field]:
+    """The fields that tell of the state of a key, as far as that is known."""
+    found = etag_fields(revision)
+    if modified is not None:
+        found.append((b"last-modified", _http_date(math.floor(modified))))
     return found
 
 

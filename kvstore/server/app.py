@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
-from typing import TypeAlias, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,51 +15,43 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from kvstore.keys import check_key
-from kvstore.profiles.service import PARTS, URL_FORMAT, URL_FORMAT_NO_PART, VALUE_PART
+from kvstore.profiles.service import URL_FORMAT, URL_FORMAT_NO_PART
 from kvstore.profiles.templates import Template
-from kvstore.profiles.wire import SERVICE_PATH
 from kvstore.server.answers import NotAllowedError, Refusal, Reply, problem_reply
+from kvstore.server.browser.pages import pages
+from kvstore.server.callers import Access
+from kvstore.server.callers import Scope as CallerScope
 from kvstore.server.exchange import Exchange
 from kvstore.server.feed import Feed
-from kvstore.server.handlers_batch import post_batch
-from kvstore.server.handlers_changes import get_changes
-from kvstore.server.handlers_data import delete_key, get_data, put_data
-from kvstore.server.handlers_documents import (
-    get_metadata,
-    get_permissions,
-    post_metadata,
-    post_permissions,
-    put_metadata,
-    put_permissions,
-)
-from kvstore.server.handlers_query import get_query
-from kvstore.server.handlers_service import capabilities, get_service
-from kvstore.server.handlers_uploads import (
-    begin_tus,
-    delete_upload,
-    head_upload,
-    options_uploads,
-    patch_upload,
-    post_upload,
-)
-from kvstore.server.handlers_value import get_value, put_value
+from kvstore.server.handlers_data import delete_key
+from kvstore.server.handlers_have import post_have
+from kvstore.server.handlers_service import capabilities
+from kvstore.server.handlers_uploads import begin_tus
+from kvstore.server.health import Health
 from kvstore.server.holding import Holds
 from kvstore.server.hosts import LOCAL, Hosts
 from kvstore.server.limits import Limits
+from kvstore.server.metrics import Metrics
+from kvstore.server.observing import Observer
+from kvstore.server.openapi import Description
+from kvstore.server.parameters import refuse_version
 from kvstore.server.partials import Partials
-from kvstore.server.paths import Paths
+from kvstore.server.paths import METRICS_PATH, Paths
+from kvstore.server.routes import (
+    READS_VERSIONS,
+    UPLOAD,
+    allow,
+    chosen,
+    options,
+    parts_of,
+    paths_of,
+    routes_of,
+    templates_of,
+)
 from kvstore.server.site import Site
+from kvstore.server.views import Views
 from kvstore.server.workers import Disconnected, Workers
 from kvstore.store import ReadOnlyStore
-
-#: The handler of a URL that ends in a key and a part, or in the name of an upload.
-KeyHandler: TypeAlias = Callable[[Site, Exchange, str], Awaitable[Reply]]
-Methods: TypeAlias = Mapping[str, KeyHandler]
-PathHandler: TypeAlias = Callable[[Site, Exchange], Awaitable[Reply | None]]
-PathMethods: TypeAlias = Mapping[str, PathHandler]
-Handler = TypeVar("Handler")
-
-_UPLOAD: Methods = {"HEAD": head_upload, "PATCH": patch_upload, "DELETE": delete_upload}
 
 _log = logging.getLogger("kvstore.server")
 
@@ -74,14 +66,23 @@ class KeyValueApp(Starlette):
     put other pages beside the store.
     """
 
-    def __init__(self, site: Site, hosts: Hosts) -> None:
-        super().__init__(exception_handlers={HTTPException: _unknown}, lifespan=_closing(site))
+    def __init__(self, site: Site, hosts: Hosts, access: Access | None, observer: Observer) -> None:
+        health = Health(site, observer)
+        lifespan = _lifespan(site, health)
+        super().__init__(exception_handlers={HTTPException: _unknown}, lifespan=lifespan)
         self.router.redirect_slashes = False
         self.site = site
+        self.observer = observer
+        self._probes = health.probes()
         self._hosts = hosts
+        self._views = Views(site, access)
         self._base = site.paths.base
-        self._parts = _parts_of(site)
-        self._paths = _paths_of(site)
+        self._parts = parts_of(site)
+        templates = {**templates_of(site), **health.probes(), **health.paths()}
+        description = Description(templates, site, lambda: _abilities(site, access))
+        self._paths = {**paths_of(site), **description.paths(), **health.paths()}
+        self._routes = routes_of(site)
+        self._pages = pages()
         self._takes_uploads = "uploads" in capabilities(site.info)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,63 +97,90 @@ class KeyValueApp(Starlette):
             if reply is not None:
                 await exchange.reply(reply, self.site.workers)
         except Disconnected:
-            return
+            if exchange is not None:
+                exchange.gone = True
         except Exception as error:  # noqa: BLE001 - every failure becomes an answer
-            await self._fail(exchange or _bare(scope, receive, send, self.site.limits), error)
+            exchange = exchange or _bare(scope, receive, send, self.site.limits)
+            await self._fail(exchange, error)
+        finally:
+            if exchange is not None:
+                self.observer.finished(exchange)
 
     async def _answer(
         self, exchange: Exchange, scope: Scope, receive: Receive, send: Send
     ) -> Reply | None:
-        self._hosts.check(exchange)
         path = _raw_path(scope)
+        if path in self._probes:  # by whatever name the server is reached
+            probe = chosen(exchange, self._probes[path])
+            exchange.route = "health"
+            return options(self._probes[path]) if probe is None else await probe(exchange)
+        self._hosts.check(exchange)
+        if path in self._pages:  # for everybody: whoever is to sign in needs it for that
+            exchange.route = "page"
+            return self._pages[path].reply(exchange)
         if path.startswith(f"{self._base}/"):
-            return await self._answer_key(exchange, path)
+            exchange.route = "key"
+            return await self._answer_key(await self._views.of(exchange), exchange, path)
         folder, _, name = path.rpartition("/")
         if self._takes_uploads and self.site.paths.uploads in (path, folder):
+            exchange.route = "uploads"
             begin_tus(exchange)
         if self._takes_uploads and self.site.paths.uploads == folder:
-            one = _chosen(exchange, _UPLOAD)
-            return _options(_UPLOAD) if one is None else await one(self.site, exchange, name)
+            one = chosen(exchange, UPLOAD)
+            if one is None:
+                return options(UPLOAD)
+            return await one(await self._views.of(exchange), exchange, name)
         methods = self._paths.get(path)
         if methods is None:
-            await super().__call__(scope, receive, exchange.tracked)
+            await super().__call__(scope, exchange.received, exchange.tracked)
             return None
-        handler = _chosen(exchange, methods)
+        exchange.route = self._routes.get(path, "other")
+        handler = chosen(exchange, methods)
         if handler is None:
-            return _options(methods)
-        reply = await handler(self.site, exchange)
+            return options(methods)
+        wants: CallerScope | None = "read" if handler is post_have else None  # it changes nothing
+        wants = "metrics" if path == METRICS_PATH else wants
+        reply = await handler(await self._views.of(exchange, wants), exchange)
         if reply is None:
             await exchange.end()
         return reply
 
-    async def _answer_key(self, exchange: Exchange, path: str) -> Reply:
-        if exchange.method == "DELETE" and self.site.is_writable:
+    async def _answer_key(self, site: Site, exchange: Exchange, path: str) -> Reply:
+        if exchange.method == "DELETE" and site.is_writable:
+            if exchange.scope["query_string"]:
+                refuse_version(exchange.scope["query_string"])
             key = (_KEY_URL.match(path, base=self._base) or {}).get("key", "")
-            return await delete_key(self.site, exchange, check_key(key))
+            return await delete_key(site, exchange, check_key(key))
         found = _PART_URL.match(path, base=self._base)
         methods = self._parts.get(found["part"]) if found is not None else None
         if methods is None or found is None:
             return self._answer_whole_key(exchange, is_part=found is not None)
-        handler = _chosen(exchange, methods)
+        exchange.route = found["part"]
+        handler = chosen(exchange, methods)
         if handler is None:
-            return _options(methods)
-        return await handler(self.site, exchange, check_key(found["key"]))
+            return options(methods)
+        if exchange.scope["query_string"] and handler not in READS_VERSIONS:
+            refuse_version(exchange.scope["query_string"])
+        return await handler(site, exchange, check_key(found["key"]))
 
     def _answer_whole_key(self, exchange: Exchange, *, is_part: bool) -> Reply:
         """``{base}/{key}``: a key as a whole can only be deleted."""
         methods = ("DELETE",) if self.site.is_writable else ()
         if exchange.method == "OPTIONS":
-            return _options(methods)
+            return options(methods)
         if is_part or not methods:
             known = ", ".join(self._parts)
             raise Refusal(404, f"A key has no such part; there are {known}.")
-        raise NotAllowedError(exchange.method, _allow(methods))
+        raise NotAllowedError(exchange.method, allow(methods))
 
     async def _fail(self, exchange: Exchange, error: Exception) -> None:
-        reply = problem_reply(error, exchange.members)
+        request_id = exchange.request_id
+        reply = problem_reply(error, {**exchange.members, "request_id": request_id})
         is_ours = reply.status >= 500 and not isinstance(error, NotImplementedError)
         if is_ours or exchange.started:
-            _log.error("%s %r failed", exchange.method, exchange.scope["path"], exc_info=error)
+            told = (exchange.method, exchange.scope["path"], request_id)
+            extra = {"request_id": request_id}
+            _log.error("%s %r failed (request %s)", *told, exc_info=error, extra=extra)
         if exchange.started:
             # Ending it would tell the client that it has all. This makes the server hang up.
             raise ConnectionAbortedError("The answer could not be brought to its end.") from None
@@ -164,6 +192,7 @@ class KeyValueApp(Starlette):
 def create_app(
     store: ReadOnlyStore,
     *,
+    access: Access | None = None,
     limits: Limits | None = None,
     hosts: Iterable[str] | None = None,
     base: str = "/keys",
@@ -171,13 +200,15 @@ def create_app(
     changes: str = "/changes",
     batch: str = "/batch",
     uploads: str = "/uploads",
+    have: str = "/have",
     uploads_folder: Path | None = None,
+    metrics: bool = True,
 ) -> KeyValueApp:
     """Return the ASGI application that serves *store*, which is connected by then.
 
-    There is no access control: whoever reaches the server does what the store's user may do.
-
     Args:
+        access: tells who sends a request, and so what that one may see and do. None: everybody who
+            reaches the server does what the store's own user may do.
         limits: bounds on requests; the default ones if None. Those on headers, connections and
             keep-alive are held by :func:`kvstore.server.serve`, not by the application.
         hosts: names that the server answers to, with any port or as ``name:port``; ``"*"`` is
@@ -187,13 +218,15 @@ def create_app(
         changes: path of the change feed.
         batch: path of batches of writes.
         uploads: path above the uploads that can be resumed.
+        have: path of the question which of many keys are here.
         uploads_folder: where these are kept while they are not complete, so that they can be
             resumed when the server was begun anew. None: in a temporary folder.
+        metrics: whether there are numbers for Prometheus at ``/metrics``.
 
     Raises:
         InvalidRequestError: a path or a host name that is none.
     """
-    paths = Paths(base=base, query=query, changes=changes, batch=batch, uploads=uploads)
+    paths = Paths(base=base, query=query, changes=changes, batch=batch, uploads=uploads, have=have)
     limits = Limits() if limits is None else limits
     workers = Workers(limits)
     partials = Partials(uploads_folder, limits)
@@ -204,64 +237,21 @@ def create_app(
         paths,
         Feed(store, workers),
         partials,
-        Holds(partials),
+        Holds(partials, workers),
         store.info(),
     )
-    return KeyValueApp(site, Hosts(LOCAL if hosts is None else hosts))
+    observer = Observer(Metrics() if metrics else None)
+    return KeyValueApp(site, Hosts(LOCAL if hosts is None else hosts), access, observer)
 
 
-def _paths_of(site: Site) -> dict[str, PathMethods]:
-    """Which methods each path has, as far as the store has what they are for."""
-    names = capabilities(site.info)
-    paths: dict[str, PathMethods] = {
-        site.paths.query: {"GET": get_query, "HEAD": get_query},
-        SERVICE_PATH: {"GET": get_service, "HEAD": get_service},
+def _abilities(site: Site, access: Access | None) -> list[str]:
+    """What there is beside the capabilities, in the words of the description."""
+    also = {
+        "permissions": site.is_authorizing,
+        "access": access is not None,
+        "public": access is not None and (access.is_public or access.is_open()),
     }
-    if "changes" in names:
-        paths[site.paths.changes] = {"GET": get_changes, "HEAD": get_changes}
-    if "batch" in names:
-        paths[site.paths.batch] = {"POST": post_batch}
-    if "uploads" in names:
-        paths[site.paths.uploads] = {"POST": post_upload, "OPTIONS": options_uploads}
-    return paths
-
-
-def _parts_of(site: Site) -> dict[str, Methods]:
-    """Which methods each part has, as far as the store can be written and has permissions."""
-    parts: dict[str, Methods] = {
-        PARTS["data"]: {"GET": get_data, "PUT": put_data},
-        PARTS["metadata"]: {"GET": get_metadata, "PUT": put_metadata, "POST": post_metadata},
-    }
-    if site.is_authorizing:
-        parts[PARTS["permissions"]] = {
-            "GET": get_permissions,
-            "PUT": put_permissions,
-            "POST": post_permissions,
-        }
-    if "value" in capabilities(site.info):
-        parts[VALUE_PART] = {"GET": get_value, "PUT": put_value}
-    return {part: _methods(site, methods) for part, methods in parts.items()}
-
-
-def _methods(site: Site, methods: Methods) -> Methods:
-    served = {"GET": methods["GET"], "HEAD": methods["GET"]}
-    return {**served, **methods} if site.is_writable else served
-
-
-def _chosen(exchange: Exchange, methods: Mapping[str, Handler]) -> Handler | None:
-    """The handler of a request, None for OPTIONS where that has none of its own."""
-    handler = methods.get(exchange.method)
-    if handler is None and exchange.method != "OPTIONS":
-        raise NotAllowedError(exchange.method, _allow(methods))
-    return handler
-
-
-def _allow(methods: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys([*methods, "OPTIONS"]))
-
-
-def _options(methods: Iterable[str]) -> Reply:
-    return Reply(204, [(b"allow", _allow(methods).encode())])
+    return [*capabilities(site.info), *(name for name, is_there in also.items() if is_there)]
 
 
 def _raw_path(scope: Scope) -> str:
@@ -271,12 +261,14 @@ def _raw_path(scope: Scope) -> str:
     return raw.decode("latin-1").removeprefix(root)
 
 
-def _closing(
-    site: Site,
+def _lifespan(
+    site: Site, health: Health
 ) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        telling = asyncio.create_task(health.tell())
         yield
+        telling.cancel()
         site.feed.close()
         site.partials.close()
         site.workers.close()
@@ -292,11 +284,12 @@ def _bare(scope: Scope, receive: Receive, send: Send, limits: Limits) -> Exchang
     return exchange
 
 
-async def _unknown(_request: Request, error: Exception) -> Response:
+async def _unknown(request: Request, error: Exception) -> Response:
     """What the routes of Starlette refuse, in the words of this server."""
     if not isinstance(error, HTTPException):
         raise error
     detail = "There is nothing at this URL." if error.status_code == 404 else error.detail
-    reply = problem_reply(Refusal(error.status_code, detail))
+    members = {"request_id": request.state.request_id}
+    reply = problem_reply(Refusal(error.status_code, detail), members)
     headers = {name.decode(): value.decode() for name, value in reply.fields}
     return Response(reply.body, error.status_code, {**(error.headers or {}), **headers})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Final
 
 from starlette.types import Receive
@@ -34,8 +34,8 @@ class Body:
     """
 
     __slots__ = (
-        "_expects", "_limits", "_receive", "_waited", "_window", "complete", "length", "limit",
-        "received",
+        "_expects", "_limits", "_receive", "_waited", "_window", "at_end", "complete", "length",
+        "limit", "received",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +47,8 @@ class Body:
         self._waited = 0.0
         self._window = 0
         self.length = length
+        #: Called when all of it has come, before that is told; may raise to refuse it.
+        self.at_end: Callable[[], object] | None = None
         #: Bytes that it may have; more are a TooLargeError.
         self.limit = limits.data
         #: Bytes that came so far.
@@ -120,7 +122,9 @@ class Body:
                     message = await self._receive()
                     if message["type"] == "http.disconnect":
                         return
-                    left -= len(message.get("body", b""))
+                    size = len(message.get("body", b""))
+                    left -= size
+                    self.received += size
                     self.complete = not message.get("more_body", False)
 
     async def _next(self) -> bytes:
@@ -139,6 +143,8 @@ class Body:
         self.complete = not message.get("more_body", False)
         if self.received > self.limit:
             raise _too_large(None, self.limit)
+        if self.complete and self.at_end is not None:
+            self.at_end()
         if not self.complete:
             self._check_rate(len(part), time.monotonic() - began)
         return part

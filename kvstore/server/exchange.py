@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import BinaryIO
 
 from starlette.types import Message, Receive, Scope, Send
 
 from kvstore.errors import InvalidRequestError
+from kvstore.server import ids
 from kvstore.server.answers import CLOSE, Field, Reply
 from kvstore.server.bodies import PIECE, Body, parse_length
 from kvstore.server.limits import Limits
@@ -27,16 +29,26 @@ class Exchange:
         "_fields",
         "_receive",
         "_send",
+        "began",
         "body",
+        "caller",
+        "ended",
         "fields",
         "gone",
+        "is_live",
         "members",
         "method",
+        "request_id",
+        "route",
         "scope",
+        "sent",
         "started",
+        "status",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, limits: Limits) -> None:
+        #: When it was begun (``time.perf_counter``).
+        self.began = time.perf_counter()
         self.scope = scope
         self.method: str = scope["method"]
         self._receive = receive
@@ -45,6 +57,19 @@ class Exchange:
         for name, value in scope["headers"]:
             fields.setdefault(name, []).append(value)
         self._fields = fields
+        #: What it is called in the answer and in logs.
+        self.request_id = ids.noted(scope) or ids.name_of(fields.get(ids.HEADER))
+        ids.note(scope, self.request_id)
+        #: What kind of URL it is for, in metrics.
+        self.route = "other"
+        #: Whether the answer goes on for as long as the client wants.
+        self.is_live = False
+        #: Status of the answer, 0 while none was sent.
+        self.status = 0
+        #: Bytes of the answer's body that were sent.
+        self.sent = 0
+        #: Whether the end of the answer was sent.
+        self.ended = False
         #: Whether the header of the answer is on its way.
         self.started = False
         #: Whether the client has gone.
@@ -53,6 +78,8 @@ class Exchange:
         self.fields: list[Field] = []
         #: Members that a problem document has beside its own.
         self.members: dict[str, object] = {}
+        #: What the client is called in logs, once that is known.
+        self.caller: str | None = None
         self.body = Body(
             receive,
             limits,
@@ -96,13 +123,31 @@ class Exchange:
     async def tracked(self, message: Message) -> None:
         """ASGI's ``send``, for applications that do not answer through this exchange."""
         self.started = True
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            others = [field for field in message.get("headers", ()) if field[0] != ids.HEADER]
+            message = {**message, "headers": [*others, ids.field_of(self.request_id)]}
+        elif message["type"] == "http.response.body":
+            self.sent += 0 if self.is_head else len(message.get("body", b""))
+            self.ended = not message.get("more_body", False)
         await self._send(message)
+
+    async def received(self) -> Message:
+        """ASGI's ``receive``, for the same."""
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self.body.received += len(message.get("body", b""))
+        elif not self.ended:
+            self.gone = True
+        return message
 
     async def begin(self, status: int, fields: list[Field]) -> None:
         """Send the header of the answer."""
         self.started = True
+        self.status = status
+        fields = [*fields, ids.field_of(self.request_id)]
         if not self.body.complete:
-            fields = [*fields, CLOSE]
+            fields.append(CLOSE)
         await self._send({"type": "http.response.start", "status": status, "headers": fields})
 
     async def write(self, piece: bytes) -> None:
@@ -113,15 +158,18 @@ class Exchange:
         """
         if self.gone:
             raise Disconnected
+        self.sent += len(piece)
         await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
     async def end(self, piece: bytes = b"") -> None:
         """Send the last part of the answer's body."""
+        self.sent += len(piece)
         if not self.body.complete:
             await self._send({"type": "http.response.body", "body": piece, "more_body": True})
             await self.body.drain()
             piece = b""
         await self._send({"type": "http.response.body", "body": piece})
+        self.ended = True
 
     async def reply(self, reply: Reply, workers: Workers) -> None:
         """Send a whole answer, with its stream read 1 MiB at a time.

@@ -6,16 +6,24 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from kvstore.errors import ChangesLostError, StoreError
 from kvstore.events import StoreModificationEvent
+from kvstore.local import LocalStore
 from kvstore.profiles import wire
-from kvstore.server.ring import BATCH, Ring
+from kvstore.server.ring import BATCH, Reads, Ring, Told
 from kvstore.server.workers import Workers
 from kvstore.store import ReadOnlyStore
 
-#: Seconds between two looks at the journal, for what other processes change.
-_INTERVAL = 0.5
+#: Seconds between two looks at the journal, for what other processes change. Of a store
+#: on this machine one costs some tenths of a millisecond; of others it may be a request.
+_INTERVAL = 0.05
+_FAR_INTERVAL = 0.5
+#: Turns of the event loop in which the watchers send what they were told of.
+_TURNS = 3
+#: Seconds that they are given a rest for, at most.
+_MOST_REST = 0.05
 #: Entries that are read at a time.
 _PAGE = 500
 
@@ -25,15 +33,16 @@ _log = logging.getLogger("kvstore.server")
 class Feed:
     """What is changed in a store, as it happens. Lives on one event loop at a time.
 
-    While there are watchers, the journal is looked at when the store tells of a change, and twice
-    a second. Each change is put into its form once; what watchers wait for are a few bytes each,
-    and no threads. A watcher that is slower than the ring is long reads the journal for itself,
-    and one that is slower than the journal is long has lost something and is told so.
+    While there are watchers, the journal is looked at when the store tells of a change, and twenty
+    times a second. Each change is put into its form once; what watchers wait for are a few bytes
+    each, and no threads. A watcher that is slower than the ring is long reads the journal for
+    itself, and one that is slower than the journal is long has lost something and is told so.
     """
 
     def __init__(self, store: ReadOnlyStore, workers: Workers) -> None:
         self._store = store
         self._workers = workers
+        self._interval = _INTERVAL if isinstance(store, LocalStore) else _FAR_INTERVAL
         self._ring = Ring(0)
         self._watchers: set[Watcher] = set()
         self._wake = asyncio.Event()
@@ -56,13 +65,15 @@ class Feed:
         return await self._workers.run(self._place, since)
 
     @contextlib.contextmanager
-    def watching(self, at: int, newest: int) -> Iterator[Watcher]:
-        """Give a watcher of what comes behind *at*, in a ``with`` statement.
+    def watching(self, place: tuple[int, int], viewer: Viewer | None = None) -> Iterator[Watcher]:
+        """Give a watcher of what comes behind a place, in a ``with`` statement.
 
         Args:
-            at, newest: what :meth:`begin` returned.
+            place: what :meth:`begin` returned.
+            viewer: who watches; None: who sees everything.
         """
-        watcher = Watcher(self, at)
+        at, newest = place
+        watcher = Watcher(self, at, viewer or Viewer(self._store))
         if not self._watchers or self._loop is not asyncio.get_running_loop():
             self._start(newest)
         self._watchers.add(watcher)
@@ -80,17 +91,17 @@ class Feed:
 
     # -- for watchers ----------------------------------------------------------------------
 
-    async def after(self, at: int, *, from_journal: bool) -> tuple[int, bytes]:
+    async def after(self, at: int, viewer: Viewer, *, from_journal: bool) -> tuple[int, bytes]:
         """Return some events behind *at* and the number of the last, no bytes if there are none.
 
         Raises:
             ChangesLostError: as for :meth:`begin`.
         """
-        found = None if from_journal else self._ring.after(at)
+        found = None if from_journal else self._ring.after(at, viewer.reads)
         if found is not None:
             return found
-        events = await self._workers.run(self._read, at, BATCH)
-        return (events[-1][0] if events else at), b"".join(event for _, event in events)
+        end, changes = await self._workers.run(_read, viewer.store, at, BATCH)
+        return end, b"".join(told.event for told in changes)
 
     # -- the follower ----------------------------------------------------------------------
 
@@ -114,7 +125,7 @@ class Feed:
         while True:
             self._wake.clear()
             try:
-                events = await self._workers.run(self._read, self._ring.end, None)
+                _, events = await self._workers.run(_read, self._store, self._ring.end, None)
             except ChangesLostError:
                 events = []
                 await self._restart()
@@ -125,9 +136,10 @@ class Feed:
                 self._ring.add(events)
                 for watcher in self._watchers:
                     watcher.notify()
+                await _breathe()
             else:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_INTERVAL):
+                    async with asyncio.timeout(self._interval):
                         await self._wake.wait()
 
     async def _restart(self) -> None:
@@ -161,24 +173,54 @@ class Feed:
         self._store.changes(since, 0)
         return since, newest
 
-    def _read(self, since: int, enough: int | None) -> list[tuple[int, bytes]]:
-        if self._store.sequence() == since:
-            return []
-        events, size = [], 0
-        for entry in self._store.changes(since, _PAGE):
-            event = event_of(entry.seq, wire.entry_line(entry))
-            events.append((entry.seq, event))
-            size += len(event)
-            if enough is not None and size >= enough:
-                break
-        return events
+
+async def _breathe() -> None:
+    """Let the watchers send, and then all others run for as long again.
+
+    With hundreds of watchers the writers, whose changes these are told, would wait for them.
+    """
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
+    await asyncio.sleep(min(clock() - began, _MOST_REST))
+
+
+def _read(store: ReadOnlyStore, since: int, enough: int | None) -> tuple[int, list[Told]]:
+    """Return some changes after *since*, and the number up to which these are all there are."""
+    newest = store.sequence()
+    if newest == since:
+        return since, []
+    found: list[Told] = []
+    size = 0
+    for entry in store.changes(since, _PAGE):
+        event = event_of(entry.seq, wire.entry_line(entry))
+        found.append(Told(entry.seq, event, entry.key, entry.permissions))
+        size += len(event)
+        if len(found) == _PAGE or (enough is not None and size >= enough):
+            return entry.seq, found
+    # What this store does not show of what it has is passed over, or it would be read again.
+    return max(newest, found[-1].seq if found else since), found
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who watches: what he sees of the store, and of which permissions he may read.
+
+    Args:
+        reads: None: of all.
+    """
+
+    store: ReadOnlyStore
+    reads: Reads | None = None
 
 
 class Watcher:
     """One who watches. Lives on the event loop."""
 
-    def __init__(self, feed: Feed, at: int) -> None:
+    def __init__(self, feed: Feed, at: int, viewer: Viewer) -> None:
         self._feed = feed
+        self._viewer = viewer
         #: Number of the last change that it was given.
         self.at = at
         self._news = asyncio.Event()
@@ -204,9 +246,14 @@ class Watcher:
         while not self._is_closed:
             self._news.clear()
             from_journal, self._from_journal = self._from_journal, False
-            self.at, events = await self._feed.after(self.at, from_journal=from_journal)
+            before = self.at
+            self.at, events = await self._feed.after(
+                before, self._viewer, from_journal=from_journal
+            )
             if events:
                 return events
+            if self.at != before:
+                continue  # all that was looked at is hidden; there may be more
             try:
                 async with asyncio.timeout(patience):
                     await self._news.wait()

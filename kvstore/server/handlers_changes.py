@@ -10,7 +10,7 @@ from kvstore.profiles import wire
 from kvstore.server.answers import NO_STORE, SAFE, Field, Reply
 from kvstore.server.ending import ending_of
 from kvstore.server.exchange import Exchange
-from kvstore.server.feed import Watcher
+from kvstore.server.feed import Viewer, Watcher
 from kvstore.server.parameters import parse_number, parse_numbers
 from kvstore.server.site import Site
 from kvstore.server.spooling import VARY, spooled
@@ -57,24 +57,33 @@ async def _live(site: Site, exchange: Exchange, asked: dict[str, int]) -> Reply 
         raise InvalidRequestError("A live feed has no end, so 'limit' has no meaning for it.")
     last = exchange.single(b"last-event-id")
     since = asked.get("since") if last is None else parse_number("Last-Event-ID", last)
-    at, newest = await site.feed.begin(since)
-    fields = [_EVENTS, *SAFE, NO_STORE, VARY, _AT_ONCE, (_SEQUENCE, b"%d" % newest)]
+    place = await site.feed.begin(since)
+    fields = [_EVENTS, *SAFE, NO_STORE, VARY, _AT_ONCE, (_SEQUENCE, b"%d" % place[1])]
     if exchange.is_head:
         return Reply(200, fields)
+    exchange.is_live = True
     with (
-        site.feed.watching(at, newest) as watcher,
+        site.feed.watching(place, _viewer(site)) as watcher,
         ending_of(exchange.scope).told(watcher.close),
     ):
         async with exchange.watched(watcher.close):
             await exchange.begin(200, fields)
-            await _tell(exchange, watcher, site.limits.heartbeat)
+            await _tell(site, exchange, watcher)
     return None
 
 
-async def _tell(exchange: Exchange, watcher: Watcher, heartbeat: float) -> None:
+def _viewer(site: Site) -> Viewer:
+    if site.caller is None or not site.is_authorizing:
+        return Viewer(site.store)
+    return Viewer(site.store, site.caller.reads)
+
+
+async def _tell(site: Site, exchange: Exchange, watcher: Watcher) -> None:
     await exchange.write(b": the feed is open\n\n")
     try:
-        while (events := await watcher.next(heartbeat)) is not None:
+        while (events := await watcher.next(site.limits.heartbeat)) is not None:
+            if site.caller is not None and not site.caller.holds():
+                return  # ended as at the end of the server: who comes back is told why
             await exchange.write(events or b": heartbeat\n\n")
     except ChangesLostError as error:
         lost = dump_json({"oldest": error.oldest})

@@ -7,7 +7,7 @@ from kvstore.profiles.conditions import if_range_matches
 from kvstore.profiles.ranges import ByteSpan, Unsatisfiable, parse_range
 from kvstore.server.answers import Reply, etag_fields, type_fields
 from kvstore.server.exchange import Exchange
-from kvstore.server.preconditions import guard_write
+from kvstore.server.preconditions import guard_write, is_conditional
 from kvstore.server.reading import Plan, digest_fields, read_key
 from kvstore.server.site import Site
 from kvstore.server.uploads import (
@@ -35,7 +35,8 @@ async def put_data(site: Site, exchange: Exchange, key: str) -> Reply:
     mimetype = mimetype_of(exchange)
 
     def write(data: Pieces) -> Reply:
-        guard = guard_write(site, exchange, key, site.find(key))
+        known = site.find(key) if is_conditional(exchange) else None
+        guard = guard_write(site, exchange, key, known)
         change = Change(
             data=Source(verified(data, check, key)), mimetype=mimetype, condition=guard.condition
         )
@@ -51,7 +52,8 @@ async def delete_key(site: Site, exchange: Exchange, key: str) -> Reply:
     store = site.writer
 
     def delete() -> Reply:
-        guard = guard_write(site, exchange, key, site.record(key))
+        known = site.record(key) if is_conditional(exchange) else None
+        guard = guard_write(site, exchange, key, known)
         with guard.held():
             store.delete(key, if_match=guard.condition.if_match)
         return Reply(204, [])
@@ -62,7 +64,7 @@ async def delete_key(site: Site, exchange: Exchange, key: str) -> Reply:
 def _read(site: Site, exchange: Exchange, key: str) -> Reply:
     def plan(record: Record) -> Plan:
         fields = [*type_fields(record.mimetype), (b"accept-ranges", b"bytes")]
-        fields += digest_fields(record)
+        fields += digest_fields(record.digest)
         span = _span(exchange, record)
         if span is None:
             return Plan(200, fields)

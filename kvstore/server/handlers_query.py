@@ -1,4 +1,4 @@
-"""The query URL: keys as lines of text, records as lines of JSON, or their number."""
+"""The query URL: keys as lines of text, records and folders as lines of JSON, or a number."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
+from kvstore.documents import dump_json
 from kvstore.errors import InvalidRequestError
 from kvstore.profiles import wire
-from kvstore.query import trim
+from kvstore.query import Query, trim
 from kvstore.server.answers import NO_STORE, SAFE, Field, Reply, json_reply, length_field
 from kvstore.server.exchange import Exchange
+from kvstore.server.folders import Entry, Folder, entries
 from kvstore.server.parameters import Asked, parse_parameters
 from kvstore.server.site import Site
 from kvstore.server.spooling import VARY, spooled
@@ -34,7 +36,9 @@ async def get_query(site: Site, exchange: Exchange) -> Reply | None:
         return json_reply({"count": count}, [NO_STORE])
     if not exchange.accepts(wire.RECORDS_TYPE):
         return await site.workers.run_long(_keys, site, asked)
-    if asked.query.limit is not None:
+    is_page = asked.query.limit is not None or asked.delimiter is not None
+    # HTTP/1.0 knows no chunks (RFC 9112 section 6.1), so the length must be known beforehand.
+    if is_page or exchange.scope["http_version"] == "1.0":
         return await site.workers.run_long(_page, site, asked)
     return await _stream(site, exchange, asked)
 
@@ -67,24 +71,33 @@ def _page(site: Site, asked: Asked) -> Reply:
 
 def _found(
     site: Site, asked: Asked, find: Callable[..., Iterator[Record]]
-) -> tuple[Iterator[Record], list[Field]]:
+) -> tuple[Iterator[Entry], list[Field]]:
     """What to list, and the ``Link`` to the next page, which is there once all was taken."""
-    if asked.query.limit is None:
+    if asked.query.limit is None and asked.delimiter is None:
         return find(asked.query), []
     links: list[Field] = []
-    limit = min(asked.query.limit, site.limits.page)
-    more = find(replace(asked.query, limit=limit + 1)) if limit else iter(())
+    most = site.limits.page
+    limit = most if asked.query.limit is None else min(asked.query.limit, most)
+    more: Iterator[Entry] = iter(())
+    if limit and asked.delimiter is not None:
+        more = entries(asked.query, asked.delimiter, find)
+    elif limit:
+        more = find(replace(asked.query, limit=limit + 1))
 
-    def page() -> Iterator[Record]:
-        last: Record | None = None
+    def page() -> Iterator[Entry]:
+        last: Entry | None = None
         for number, record in enumerate(more):
             if number == limit and last is not None:
-                links.append(_link(site, asked, asked.query.cursor(last)))
+                links.append(_link(site, asked, _cursor(asked.query, last)))
                 return
             yield record
             last = record
 
     return page(), links
+
+
+def _cursor(query: Query, last: Entry) -> str:
+    return last.key if isinstance(last, Folder) else query.cursor(last)
 
 
 def _link(site: Site, asked: Asked, cursor: str) -> Field:
@@ -138,7 +151,9 @@ def _batches(lines: Iterable[bytes]) -> Iterator[bytes]:
         yield bytes(batch)
 
 
-def _line(asked: Asked, record: Record) -> bytes:
+def _line(asked: Asked, record: Entry) -> bytes:
+    if isinstance(record, Folder):
+        return dump_json({"folder": record.key}) + b"\n"
     if asked.select is not None:
         record = replace(record, metadata=trim(record.metadata, asked.select))
     return wire.record_line(record) + b"\n"

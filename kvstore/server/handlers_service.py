@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from kvstore.documents import JsonObject
@@ -14,8 +15,10 @@ from kvstore.values import PUBLIC
 from kvstore.version import __version__
 
 PROTOCOL = 1
+# Limits on every request; seconds are told in whole ones.
+_REQUEST_LIMITS = ("target", "header_lines", "header_bytes", "header_time", "idle_time", "rate")
 # Limits that belong to the capability that their name begins with.
-_LIMITS = ("changes", "batch", "batch_bytes")
+_LIMITS = ("changes", "batch", "batch_bytes", "have", "have_bytes")
 
 
 async def get_service(site: Site, _exchange: Exchange) -> Reply:
@@ -37,12 +40,13 @@ def service_document(site: Site) -> JsonObject:
             "parts": _parts(site),
         },
         "capabilities": names,
-        "store": site.store.info(),
+        "store": {**site.store.info(), "readonly": not site.is_writable},
         "limits": {
             "key": MAX_KEY_BYTES,
             "metadata": limits.metadata,
             "data": limits.data,
             "page": limits.page,
+            **{name: math.ceil(getattr(limits, name)) for name in _REQUEST_LIMITS},
             **{name: getattr(limits, name) for name in _LIMITS if name.split("_")[0] in names},
         },
         "user": _user(site),
@@ -56,9 +60,12 @@ def capabilities(info: dict[str, Any]) -> list[str]:
         "conditional": info.get("conditional", False),
         "digest": info.get("digests", False),
         "records": True,
+        "folders": True,
+        "versions": bool(info.get("versions")),
         "changes": info.get("changes", False),
         "batch": info.get("transactions", False) and not info.get("readonly", False),
         "uploads": info.get("atomic_set", False) and not info.get("readonly", False),
+        "have": info.get("digests", False),
     }
     return [name for name, is_allowed in allowed.items() if is_allowed]
 
@@ -72,4 +79,5 @@ def _parts(site: Site) -> dict[str, str]:
 
 def _user(site: Site) -> JsonObject:
     tag = site.user_tag()
-    return {"tag": tag, "tags": sorted({tag, PUBLIC})}
+    tags = {tag, PUBLIC} if site.caller is None else site.caller.tags
+    return {"tag": tag, "tags": sorted(tags)}

@@ -13,6 +13,7 @@ from kvstore.server.exchange import Exchange
 from kvstore.server.handlers_value import Head, parse_head
 from kvstore.server.holding import Hold
 from kvstore.server.partial import Partial, Plan
+from kvstore.server.partials import unknown_upload
 from kvstore.server.preconditions import Guard, guard_write
 from kvstore.server.site import Site
 from kvstore.server.uploads import check_upload, stored_reply
@@ -48,12 +49,12 @@ async def post_upload(site: Site, exchange: Exchange) -> Reply:
         tus.check_type(exchange)
     checks = tus.checks_of(exchange)
     plan = await site.workers.run(_plan, site, exchange)
-    partial = await site.workers.run(site.partials.create, plan)
-    url = f"{site.paths.uploads.rpartition('/')[2]}/{partial.name}"
-    exchange.fields.append((b"location", url.encode()))
-    async with site.holds.held(partial) as hold:
+    async with site.holds.begun(plan) as hold:
+        partial = hold.partial
+        url = f"{site.paths.uploads.rpartition('/')[2]}/{partial.name}"
+        exchange.fields.append((b"location", url.encode()))
         try:
-            await _receive(site, exchange, partial, hold, checks)
+            await _receive(site, exchange, hold, checks)
         except (Refusal, StoreError):
             await _drop(site, exchange, partial)
             raise
@@ -65,8 +66,8 @@ async def post_upload(site: Site, exchange: Exchange) -> Reply:
 async def head_upload(site: Site, exchange: Exchange, name: str) -> Reply:
     """Answer HEAD: how much is there, and when it is complete what was stored."""
     tus.check_version(exchange)
-    partial = await site.workers.run(site.partials.find, name)
-    await site.holds.settled(partial)
+    await _check_owner(site, name)
+    partial = await site.holds.seen(name)
     fields = [*exchange.fields, *_facts(partial), NO_STORE]
     fields.append((b"upload-length", b"%d" % partial.plan.length))
     fields.append((b"upload-metadata", partial.plan.metadata.encode("latin-1")))
@@ -79,13 +80,14 @@ async def patch_upload(site: Site, exchange: Exchange, name: str) -> Reply:
     tus.check_type(exchange)
     offset = tus.number_of(exchange, b"upload-offset")
     checks = tus.checks_of(exchange)
-    partial = await site.workers.run(site.partials.find, name)
-    async with site.holds.held(partial) as hold:
+    await _check_owner(site, name)
+    async with site.holds.held(name) as hold:
+        partial = hold.partial
         if offset != partial.offset:
             exchange.fields += _facts(partial)
             message = f"The upload has {partial.offset} bytes; it does not go on at {offset}."
             raise Refusal(409, message)
-        await _receive(site, exchange, partial, hold, checks)
+        await _receive(site, exchange, hold, checks)
         if partial.offset == partial.plan.length and not partial.is_stored:
             await _store(site, exchange, partial)
     return Reply(204, [*exchange.fields, *_facts(partial)])
@@ -94,10 +96,18 @@ async def patch_upload(site: Site, exchange: Exchange, name: str) -> Reply:
 async def delete_upload(site: Site, exchange: Exchange, name: str) -> Reply:
     """Answer DELETE: 204; the bytes are gone. A value that was stored stays."""
     tus.check_version(exchange)
-    partial = await site.workers.run(site.partials.find, name)
-    async with site.holds.held(partial):
-        await site.workers.run(site.partials.remove, partial)
+    await _check_owner(site, name)
+    async with site.holds.held(name) as hold:
+        await site.workers.run(site.partials.remove, hold.partial)
     return Reply(204, [*exchange.fields])
+
+
+async def _check_owner(site: Site, name: str) -> None:
+    """Refuse the upload of somebody else, in the words of one that is not there."""
+    if site.caller is not None:
+        partial, _ = await site.workers.run(site.partials.find, name)
+        if partial.plan.owner != site.caller.tag:
+            raise unknown_upload()
 
 
 def _facts(partial: Partial) -> list[Field]:
@@ -132,6 +142,7 @@ def _plan(site: Site, exchange: Exchange) -> Plan:
         if_match=guard.condition.if_match,
         create_only=guard.condition.create_only,
         is_stand_in=guard.is_stand_in,
+        owner=None if site.caller is None else site.caller.tag,
     )
 
 
@@ -146,28 +157,24 @@ def _key(metadata: dict[str, str]) -> str:
 
 
 async def _receive(
-    site: Site,
-    exchange: Exchange,
-    partial: Partial,
-    hold: Hold,
-    checks: list[tus.Checksum | DigestCheck],
+    site: Site, exchange: Exchange, hold: Hold, checks: list[tus.Checksum | DigestCheck]
 ) -> None:
     """Add the body to the upload. What has come when it breaks off stays, if nothing checks it."""
+    partial = hold.partial
     check_upload(exchange, partial.plan.length - partial.offset)
 
     def append(part: bytes) -> None:
-        site.partials.append(partial, part, is_certain=not checks)
+        site.partials.append(partial, part)
         for check in checks:
             check.update(part)
 
     def end() -> None:
-        if not is_whole:
-            partial.cut()
-        partial.pinned = None
+        partial.unpin(is_right=is_whole)
         site.partials.keep(partial)
 
     is_whole = False
-    partial.pinned = partial.offset if checks else None
+    if checks:
+        partial.pin()
     try:
         while not exchange.body.complete:
             await site.workers.run(append, await hold.part(exchange.body))
@@ -197,17 +204,18 @@ async def _drop(site: Site, exchange: Exchange, partial: Partial) -> None:
 
 
 def _commit(site: Site, partial: Partial) -> None:
-    plan, path = partial.plan, partial.whole()
+    plan = partial.plan
+    path, digest = partial.whole()
     head = Head(None, None, None, None)
     if plan.value is not None:
-        head = parse_head(site, plan.value.encode(), plan.key)
+        head = parse_head(site, plan.value.encode(), plan.key, hasher=partial.hasher)
     if head.check is not None:
-        for piece in Source(path):
-            head.check.update(piece)
         head.check.verify(key=plan.key)
     condition = Condition(plan.if_match, plan.create_only)
+    source = Source(path)
+    source.adoptable = digest
     change = Change(
-        data=Source(path),
+        data=source,
         metadata=head.metadata,
         permissions=head.permissions,
         mimetype=head.mimetype or plan.mimetype,

@@ -10,10 +10,10 @@ from typing import Any
 from kvstore.documents import JsonObject, check_metadata, json_type, parse_object
 from kvstore.errors import InvalidMetadataError, InvalidRequestError, TooLargeError
 from kvstore.profiles import wire
-from kvstore.profiles.digests import DigestCheck, field_of_digest
+from kvstore.profiles.digests import DigestCheck, Hasher, field_of_digest
 from kvstore.server.answers import SAFE, Field, Reply
 from kvstore.server.exchange import Exchange
-from kvstore.server.preconditions import guard_write
+from kvstore.server.preconditions import guard_write, is_conditional
 from kvstore.server.reading import Plan, read_key
 from kvstore.server.site import Site
 from kvstore.server.uploads import (
@@ -59,7 +59,8 @@ async def put_value(site: Site, exchange: Exchange, key: str) -> Reply:
     check = check_upload(exchange, site.limits.data + longest + 1)
 
     def write(body: Pieces) -> Reply:
-        guard = guard_write(site, exchange, key, site.find(key))
+        known = site.find(key) if is_conditional(exchange) else None
+        guard = guard_write(site, exchange, key, known)
         line, data = _split(verified(body, check, key), longest)
         head = parse_head(site, line, key)
         change = Change(
@@ -121,8 +122,11 @@ def _check_size(size: int, limit: int) -> None:
         raise TooLargeError(f"The data of a key has at most {limit} bytes.")
 
 
-def parse_head(site: Site, line: bytes, key: str) -> Head:
+def parse_head(site: Site, line: bytes, key: str, *, hasher: Hasher | None = None) -> Head:
     """Read the object that a value begins with.
+
+    Args:
+        hasher: the SHA-256 of the data, where somebody works it out anyhow.
 
     Raises:
         InvalidRequestError, InvalidMetadataError, InvalidPermissionsError: what is malformed.
@@ -145,7 +149,7 @@ def parse_head(site: Site, line: bytes, key: str) -> Head:
         metadata=None if metadata is None else _checked_metadata(metadata, key),
         permissions=None if permissions is None else check_permissions(permissions, complete=True),
         mimetype=check_mimetype(mimetype),
-        check=None if digest is None else DigestCheck([field_of_digest(digest)]),
+        check=None if digest is None else DigestCheck([field_of_digest(digest)], sha256=hasher),
     )
 
 

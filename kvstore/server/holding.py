@@ -1,16 +1,17 @@
-"""Who adds to an upload: one request at a time, and none that has died."""
+"""Who adds to an upload: one request at a time, of all processes, and none that has died."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Iterator
 from http import HTTPStatus
 
 from kvstore.server.answers import Refusal
 from kvstore.server.bodies import Body
-from kvstore.server.partial import Partial
+from kvstore.server.partial import Partial, Plan
 from kvstore.server.partials import Partials
+from kvstore.server.workers import Workers
 
 #: Seconds without a byte after which a request loses its upload to the next one. A client whose
 #: network went away comes back long before the server learns that the old connection is dead.
@@ -19,28 +20,46 @@ STILL = 10.0
 _PATIENCE = 1.0
 #: The same for one that was told to give up its upload.
 _LONG_PATIENCE = 10.0
+#: Seconds between two looks at what another process has.
+_LOOK = 0.05
+#: Seconds between two looks whether another process wants what stands still here.
+_WANTED = 0.5
 
 
 class Hold:
-    """One request that has an upload. Lives on the event loop."""
+    """One request of this process that has an upload. Lives on the event loop."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._heard = clock()
+    def __init__(self, partials: Partials, partial: Partial) -> None:
+        self.partial = partial
+        self._partials = partials
+        self._heard = partials.clock()
         self._waiting: asyncio.Timeout | None = None
         self._is_ousted = False
-        self.released = asyncio.Event()
+        self._look = asyncio.get_running_loop().call_later(_WANTED, self._look_about)
+        self._released = asyncio.Event()
 
     @property
     def stands_still(self) -> bool:
         """Whether nothing has come for so long that it is probably dead."""
-        return self._clock() - self._heard >= STILL
+        return self._partials.clock() - self._heard >= STILL
 
     def oust(self) -> None:
         """Let it end where it waits for its client, or when it does so next."""
         self._is_ousted = True
         if self._waiting is not None:
             self._waiting.reschedule(asyncio.get_running_loop().time())
+
+    def release(self) -> None:
+        """Let others have the upload."""
+        self._look.cancel()
+        self._partials.give_back(self.partial)
+        self._released.set()
+
+    async def released(self, patience: float) -> None:
+        """Wait until it is released, for so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._released.wait()
 
     async def part(self, body: Body) -> bytes:
         """Return what comes next of the request's body.
@@ -57,54 +76,109 @@ class Hold:
             raise _locked() from None
         finally:
             self._waiting = None
-        self._heard = self._clock()
+        self._heard = self._partials.clock()
         return part
+
+    def _look_about(self) -> None:
+        if self.stands_still and self._partials.is_wanted(self.partial):
+            self.oust()
+        else:
+            self._look = asyncio.get_running_loop().call_later(_WANTED, self._look_about)
 
 
 class Holds:
     """Which request has which upload. Lives on the event loop."""
 
-    def __init__(self, partials: Partials) -> None:
+    def __init__(self, partials: Partials, workers: Workers) -> None:
         self._partials = partials
-        self._holds: dict[Partial, Hold] = {}
+        self._workers = workers
+        # Those of this process.
+        self._holds: dict[str, Hold] = {}
 
-    async def settled(self, partial: Partial) -> None:
-        """Wait a little for a request that has the upload: it may have ended, and what it brought
-        is being written.
+    async def seen(self, name: str) -> Partial:
+        """Return an upload, to look at it.
+
+        Waits a little for a request that has it: it may have ended, and what it brought is being
+        written. Of one that another process has it tells what is sure to stay.
+
+        Raises:
+            Refusal: there is none (404), or it has expired (410).
         """
-        hold = self._holds.get(partial)
-        if hold is not None:
-            await _wait(hold, _PATIENCE)
+        before = self._holds.get(name)
+        if before is not None:
+            await before.released(_PATIENCE)
+        clock = asyncio.get_running_loop().time
+        end = clock() + _PATIENCE
+        while True:
+            hold = self._holds.get(name)
+            if hold is not None:
+                return hold.partial
+            partial, is_held = await self._workers.run(self._partials.find, name)
+            if not is_held or clock() >= end:
+                return partial
+            await asyncio.sleep(_LOOK)
 
     @contextlib.asynccontextmanager
-    async def held(self, partial: Partial) -> AsyncIterator[Hold]:
+    async def begun(self, plan: Plan) -> AsyncIterator[Hold]:
+        """Begin an upload and have it, for an ``async with`` statement.
+
+        Raises:
+            StoreError: see :meth:`Partials.create`.
+        """
+        partial = await self._workers.run(self._partials.create, plan)
+        with self._having(partial) as hold:
+            yield hold
+
+    @contextlib.asynccontextmanager
+    async def held(self, name: str) -> AsyncIterator[Hold]:
         """Have the upload, for an ``async with`` statement.
 
         Raises:
-            Refusal: another request has it (423), or it is gone (404).
+            Refusal: another request has it (423), there is none (404), or it has expired (410).
         """
-        before = self._holds.get(partial)
-        if before is not None and before.stands_still:
-            before.oust()
-            await _wait(before, _LONG_PATIENCE)
-        elif before is not None:
-            await _wait(before, _PATIENCE)
-        if partial in self._holds:
-            raise _locked()
-        self._partials.take(partial)
-        hold = self._holds[partial] = Hold(self._partials.clock)
+        with self._having(await self._taken(name)) as hold:
+            yield hold
+
+    @contextlib.contextmanager
+    def _having(self, partial: Partial) -> Iterator[Hold]:
+        hold = self._holds[partial.name] = Hold(self._partials, partial)
         try:
             yield hold
         finally:
-            self._partials.give_back(partial)
-            del self._holds[partial]
-            hold.released.set()
+            del self._holds[partial.name]
+            hold.release()
 
+    async def _taken(self, name: str) -> Partial:
+        clock = asyncio.get_running_loop().time
+        end = clock() + _PATIENCE
+        is_asked = False
+        while True:
+            partial = await self._workers.run(self._partials.take, name)
+            if partial is not None:
+                return partial
+            if not is_asked and await self._ask(name):
+                is_asked, end = True, clock() + _LONG_PATIENCE
+            left = end - clock()
+            if left <= 0:
+                raise _locked()
+            hold = self._holds.get(name)
+            if hold is None:
+                await asyncio.sleep(_LOOK)
+            else:
+                await hold.released(left)
 
-async def _wait(hold: Hold, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await hold.released.wait()
+    async def _ask(self, name: str) -> bool:
+        """Let whoever has an upload give it up, if it stands still; tell whether it does."""
+        hold = self._holds.get(name)
+        if hold is not None:
+            if hold.stands_still:
+                hold.oust()
+            return hold.stands_still
+        heard = await self._workers.run(self._partials.heard, name)
+        if self._partials.clock() - heard < STILL:
+            return False
+        await self._workers.run(self._partials.want, name)
+        return True
 
 
 def _locked() -> Refusal:

@@ -41,9 +41,11 @@ class Hosts:
             AuthorizationError: the page of another site wants to change something.
         """
         lines = exchange.lines(b"host")
-        if len(lines) != 1:
+        # HTTP/1.0 needs none (RFC 9112 section 3.2), and no browser speaks it: probes do.
+        is_old = exchange.scope["http_version"] == "1.0"
+        if len(lines) != 1 and not (is_old and not lines):
             raise InvalidRequestError(f"A request has one Host field, not {len(lines)}.")
-        host = self._host(lines[0])
+        host = self._host(lines[0]) if lines else ""
         if exchange.method not in _READS:
             _check_origin(exchange, host)
 

@@ -43,6 +43,10 @@ class Limits:
     batch: int = 1000
     #: Bytes of the body of one batch; 413 above.
     batch_bytes: int = 16 * 1024**2
+    #: Keys in one question which of them are here; 413 above.
+    have: int = 10_000
+    #: Bytes of the body of such a question; 413 above.
+    have_bytes: int = 16 * 1024**2
     #: Uploads that are begun and not complete; 503 above.
     uploads: int = 1000
     #: Bytes that are kept of all of these together; 507 above.

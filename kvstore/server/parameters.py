@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from kvstore.documents import parse_json
 from kvstore.errors import InvalidRequestError
+from kvstore.profiles.wire import VERSION_PARAMETER
 from kvstore.query import Query
 
 Pairs: TypeAlias = tuple[tuple[str, str], ...]
@@ -27,6 +28,8 @@ class Asked:
     select: frozenset[str] | None
     #: Whether only the number of keys is asked for.
     is_count: bool
+    #: What ends the name of a folder; None: keys are listed, not folders.
+    delimiter: str | None
     _pairs: Pairs
 
     def next_page(self, after: str) -> str:
@@ -50,7 +53,7 @@ def parse_parameters(query_string: bytes) -> Asked:
             raise InvalidRequestError(f"The parameter {name!r:.100} is given twice.")
         given[name] = value
     options = {name: given.pop(name) for name in list(given) if name.startswith("$")}
-    unknown = options.keys() - _OPTIONS.keys() - {"$select", "$count"}
+    unknown = options.keys() - _OPTIONS.keys() - {"$select", "$count", "$delimiter"}
     if unknown:
         raise InvalidRequestError(f"There is no parameter {min(unknown)!r:.100}.")
     query = Query(match={name: _json(name, value) for name, value in given.items()})
@@ -63,9 +66,46 @@ def parse_parameters(query_string: bytes) -> Asked:
         raise InvalidRequestError(
             "All keys are counted: '$count' goes without '$limit' and '$after'."
         )
+    delimiter = options.get("$delimiter")
+    if delimiter is not None and (not delimiter or is_count or query.order_by is not None):
+        raise InvalidRequestError(
+            "Folders are listed in the order of keys: '$delimiter' is not empty, and goes without "
+            "'$order' and '$count'."
+        )
     names = None if select is None else frozenset(filter(None, select.split(",")))
     query.predicate()
-    return Asked(query, names, is_count, pairs)
+    return Asked(query, names, is_count, delimiter, pairs)
+
+
+def parse_version(query_string: bytes) -> str | None:
+    """Read the query of a URL of data, which may name a version; what is no ``$`` is not ours.
+
+    Raises:
+        InvalidRequestError: it is malformed, given twice, or there is another ``$`` parameter.
+    """
+    version = None
+    for text in filter(None, query_string.decode("latin-1").split("&")):
+        if not text.startswith(("$", "%24")):
+            continue  # as proxies and pages add, so that no cache answers
+        name, value = _pair(text)
+        if name != VERSION_PARAMETER:
+            raise InvalidRequestError(
+                f"There is no parameter {name!r:.100} here, only {VERSION_PARAMETER!r}."
+            )
+        if version is not None:
+            raise InvalidRequestError(f"The parameter {name!r:.100} is given twice.")
+        version = value
+    return version
+
+
+def refuse_version(query_string: bytes) -> None:
+    """Refuse a version where there is only the current one.
+
+    Raises:
+        InvalidRequestError: one is asked for.
+    """
+    if parse_version(query_string) is not None:
+        raise InvalidRequestError(f"{VERSION_PARAMETER!r} is for reading data and values.")
 
 
 def parse_numbers(query_string: bytes, *names: str) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from dataclasses import asdict, dataclass
@@ -13,8 +14,11 @@ from kvstore.documents import dump_json, parse_object
 from kvstore.errors import InvalidRequestError
 from kvstore.files import write_all, write_atomically
 
-#: What the name of the file with the state ends with; that of the data has the name alone.
+#: What the names of its files end with; that of the data has the name alone. The lock tells who
+#: has it, whatever process that is in; the last one is there while somebody else wants it.
 STATE: Final = ".json"
+LOCK: Final = ".lock"
+WANTED: Final = ".wanted"
 #: Bytes after which those that have come are brought to the disk, so that a server that is killed
 #: need not ask for them again.
 _STEP = 16 << 20
@@ -37,10 +41,12 @@ class Plan:
     if_match: str | None = None
     create_only: bool = False
     is_stand_in: bool = False
+    #: The tag of who began it; None where everybody is the store's own user.
+    owner: str | None = None
 
 
 class Partial:
-    """One upload. Its methods block; one request at a time calls those that change it.
+    """One upload, for one request. Its methods block; who has its lock calls those that change it.
 
     The bytes are in the file *path*, the rest in another beside it, which is replaced when the
     bytes before the *offset* in it are on the disk. So a file may be longer than that, after a
@@ -58,13 +64,15 @@ class Partial:
         self.expires = expires
         #: Header fields to tell of what was stored; None while it is not.
         self.told: dict[str, str] | None = told
-        #: Whether a request has it, and whether it is forgotten.
-        self.is_held = False
-        self.is_gone = False
+        #: What locks it, while a request has it.
+        self.lock: int | None = None
+        #: SHA-256 of what has come, where that is known.
+        self.hasher = None if offset else hashlib.sha256()
         #: Where a part began that may still prove to be damaged; None while there is no such.
         self.pinned: int | None = None
+        self._before = self.hasher
         self._kept = offset
-        self._lock = threading.Lock()
+        self._guard = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -82,9 +90,9 @@ class Partial:
         return self.told is not None
 
     @property
-    def size(self) -> int:
-        """Bytes that it takes on the disk."""
-        return 0 if self.is_stored else self.offset
+    def is_kept(self) -> bool:
+        """Whether all that has come is noted on the disk."""
+        return self.offset == self._kept
 
     @property
     def is_due(self) -> bool:
@@ -97,9 +105,21 @@ class Partial:
         os.close(descriptor)
         self._write()
 
+    def pin(self) -> None:
+        """Let what comes from now on count only when it has proved to be right."""
+        self.pinned = self.offset
+        self._before = None if self.hasher is None else self.hasher.copy()
+
+    def unpin(self, *, is_right: bool) -> None:
+        """Let what has come since :meth:`pin` count, or forget it."""
+        with self._guard:
+            if self.pinned is not None and not is_right:
+                self.offset, self.hasher = self.pinned, self._before
+            self.pinned = None
+
     def append(self, data: bytes) -> None:
         """Add *data*; if that fails nothing was added."""
-        with self._lock:
+        with self._guard:
             descriptor = os.open(self.path, _OPEN)
             try:
                 os.lseek(descriptor, self.offset, os.SEEK_SET)
@@ -107,16 +127,13 @@ class Partial:
             finally:
                 os.close(descriptor)
             self.offset += len(data)
-
-    def cut(self) -> None:
-        """Forget the part that is pinned."""
-        with self._lock:
-            self.offset = self.certain
+            if self.hasher is not None:
+                self.hasher.update(data)
 
     def keep(self, expires: float) -> None:
         """Bring what has come to the disk, and note it."""
-        with self._lock:
-            if self.offset == self._kept or self.is_gone:
+        with self._guard:
+            if self.is_kept:
                 return
             descriptor = os.open(self.path, _OPEN)
             try:
@@ -127,25 +144,27 @@ class Partial:
             self._write()
             self._kept = self.offset
 
-    def whole(self) -> Path:
-        """Return the path of the data, of which all have come."""
-        with self._lock:
+    def whole(self) -> tuple[Path, bytes]:
+        """Return the path of the data, of which all have come, and their SHA-256."""
+        with self._guard:
             os.truncate(self.path, self.plan.length)
-        return self.path
+            if self.hasher is None:  # some came while the server was another one
+                with self.path.open("rb") as stream:
+                    self.hasher = hashlib.file_digest(stream, "sha256")
+        return self.path, self.hasher.digest()
 
     def finish(self, told: dict[str, str], expires: float) -> None:
         """Note that it is stored, and remove the data."""
-        with self._lock:
+        with self._guard:
             self.told, self.expires = told, expires
-            remove(str(self.path))
             self._write()
+            remove(str(self.path))
 
     def discard(self) -> None:
-        """Remove its files."""
-        with self._lock:
-            self.is_gone = True
-            remove(str(self.path))
-            remove(f"{self.path}{STATE}")
+        """Remove its files, the lock last."""
+        with self._guard:
+            for ending in ("", STATE, WANTED, LOCK):
+                remove(f"{self.path}{ending}")
 
     def _write(self) -> None:
         document = {
@@ -154,11 +173,18 @@ class Partial:
             "expires": self.expires,
             "told": self.told,
         }
-        write_atomically(f"{self.path}{STATE}", [dump_json(document)])
+        file = f"{self.path}{STATE}"
+        write_atomically(file, [dump_json(document)])
+        # Who tidies up reads those alone whose time seems to be over.
+        os.utime(file, (self.expires, self.expires))
 
 
 def load_partial(path: Path) -> Partial | None:
-    """Return the upload whose data are in *path*, None if its files make no sense."""
+    """Return the upload whose data are in *path*, None if its files make no sense.
+
+    Raises:
+        OSError: they cannot be read now.
+    """
     try:
         state = parse_object(read_file(f"{path}{STATE}"), what="state of an upload")
         plan = Plan(**state["plan"])
@@ -167,7 +193,7 @@ def load_partial(path: Path) -> Partial | None:
         )
         if not partial.is_stored and path.stat().st_size < partial.offset:
             return None
-    except (OSError, InvalidRequestError, KeyError, TypeError):
+    except (FileNotFoundError, InvalidRequestError, KeyError, TypeError):
         # A power cut may leave a file without its content. The client begins anew.
         return None
     return partial

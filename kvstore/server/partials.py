@@ -1,4 +1,9 @@
-"""Uploads that are not complete yet: files in a folder, which a server that begins anew finds."""
+"""Uploads that are not complete yet: files in a folder, which all processes of a server share.
+
+Nothing of an upload is in memory between two requests, so any process goes on with what another
+one began, and a server that begins anew with all of them. A lock beside each says who adds to it;
+the lock of a process that dies is free.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +17,26 @@ import tempfile
 import threading
 import time
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
-from kvstore.disk import Foreign, create_locked, is_locked, remove
+from kvstore.disk import Foreign, drop_lock, is_locked, remove, take_lock
 from kvstore.errors import StorageFullError, TooLargeError, UnavailableError
 from kvstore.server.answers import Refusal
+from kvstore.server.leftovers import Listing, listing
 from kvstore.server.limits import Limits
-from kvstore.server.partial import STATE, Partial, Plan, load_partial
+from kvstore.server.partial import LOCK, STATE, WANTED, Partial, Plan, load_partial
 
 #: A name that nobody guesses: 192 bits.
 _ID = re.compile(r"[A-Za-z0-9_-]{32}")
 _ID_BYTES = 24
-#: What a server that was killed leaves of a file that it was replacing.
-_PART = re.compile(r"\.[0-9a-f]{16}\.part")
-_LOCK = ".lock"
+#: Seconds for which what was counted in the folder is believed; other processes add to it, too.
+_BELIEVED = 1.0
+#: Uploads between two requests whose SHA-256 so far is kept; that of others is worked out anew.
+_HASHES = 1024
 
 _log = logging.getLogger("kvstore.server")
 
@@ -35,11 +44,11 @@ _log = logging.getLogger("kvstore.server")
 class Partials:
     """The uploads of one server. Thread-safe; what is said to block touches the disk.
 
-    The folder is opened when it is first needed. If the server of another process has it, this
-    one uses a temporary folder, as it does without any.
+    The folder is opened when it is first needed.
 
     Args:
-        folder: where they are kept, made if it is missing; None: for the life of this object.
+        folder: where they are kept, made if it is missing; several processes may share it. None: a
+            temporary one, for the life of this object.
         clock: seconds since the epoch.
     """
 
@@ -50,14 +59,16 @@ class Partials:
         self._given = folder
         self._limits = limits
         self._guard = threading.Lock()
-        self._opening = threading.Lock()
-        self._found: dict[str, Partial] = {}
         self._folder: Path | None = None
-        self._lock: tuple[int, str] | None = None
         self._temporary: weakref.finalize[..., Partials] | None = None
+        self._hashes: OrderedDict[str, tuple[int, Any]] = OrderedDict()
+        # What the folder holds, as far as this process knows.
+        self._count = self._bytes = 0
+        self._counted = -1.0
 
     def __len__(self) -> int:
-        return len(self._found)
+        """How many are begun and not complete. Blocks."""
+        return len(listing(self._open()).sizes)
 
     @property
     def folder(self) -> Path | None:
@@ -69,8 +80,10 @@ class Partials:
         """Bytes of the largest upload."""
         return min(self._limits.data, self._limits.upload_bytes)
 
+    # -- who has one -----------------------------------------------------------------------
+
     def create(self, plan: Plan) -> Partial:
-        """Begin an upload. Blocks.
+        """Begin an upload and have it, until :meth:`give_back`. Blocks.
 
         Raises:
             TooLargeError: it would be larger than is allowed.
@@ -80,70 +93,112 @@ class Partials:
         if plan.length > self.most:
             raise TooLargeError(f"An upload has at most {self.most} bytes, not {plan.length}.")
         folder = self._open()
-        self._sweep()
-        with self._guard:
-            count = sum(not partial.is_stored for partial in self._found.values())
-            if count >= self._limits.uploads:
-                message = f"There are {self._limits.uploads} uploads open; try again later."
-                raise UnavailableError(message, retry_after=10)
-            name = secrets.token_urlsafe(_ID_BYTES)
-            partial = Partial(folder / name, plan, expires=self._expiry())
-            self._found[name] = partial
-        try:
-            with Foreign(str(folder)):
+        self._find_room(folder)
+        path = folder / secrets.token_urlsafe(_ID_BYTES)
+        partial = Partial(path, plan, expires=self._expiry())
+        with Foreign(str(folder)):
+            partial.lock = take_lock(f"{path}{LOCK}")
+            try:
                 partial.begin()
-        except BaseException:
-            self.remove(partial)
-            raise
+            except BaseException:
+                self.remove(partial)
+                self.give_back(partial)
+                raise
         return partial
 
-    def find(self, name: str) -> Partial:
-        """Return the upload of that name. Blocks.
+    def take(self, name: str) -> Partial | None:
+        """Have an upload, which then does not expire, until :meth:`give_back`. Blocks.
+
+        Returns:
+            None: another request has it, of this process or another one.
 
         Raises:
             Refusal: there is none (404), or it has expired (410).
+            StorageError: it cannot be read now.
         """
-        self._open()
-        partial = self._found.get(name)
-        if partial is None or partial.is_gone:
-            raise _unknown()
-        if partial.expires <= self.clock() and not partial.is_held:
-            self.remove(partial)
-            raise Refusal(HTTPStatus.GONE, "This upload has expired.")
+        path = self._path(name)
+        with Foreign(str(path.parent)):
+            lock = take_lock(f"{path}{LOCK}")
+            if lock is None:
+                return None
+            try:
+                partial = load_partial(path)
+                if partial is None or partial.expires <= self.clock():
+                    (partial or Partial(path, Plan("", 0, ""), expires=0)).discard()
+                    raise unknown_upload() if partial is None else _expired()
+                remove(f"{path}{WANTED}")
+            except BaseException:
+                drop_lock(lock)
+                raise
+        partial.lock = lock
+        with self._guard:
+            offset, hasher = self._hashes.pop(name, (-1, None))
+        if offset == partial.offset:
+            partial.hasher = hasher
         return partial
 
-    def take(self, partial: Partial) -> None:
-        """Keep an upload from expiring, for one request, until :meth:`give_back`.
+    def give_back(self, partial: Partial) -> None:
+        """Undo :meth:`take`. Idempotent; quick enough for the event loop."""
+        lock, partial.lock = partial.lock, None
+        if lock is None:
+            return
+        # What is not noted on the disk another process may overwrite with something else.
+        if partial.hasher is not None and partial.is_kept and not partial.is_stored:
+            with self._guard:
+                self._hashes[partial.name] = partial.offset, partial.hasher
+                if len(self._hashes) > _HASHES:
+                    self._hashes.popitem(last=False)
+        drop_lock(lock)
+
+    def find(self, name: str) -> tuple[Partial, bool]:
+        """Return an upload as it was last noted, and whether a request has it. Blocks.
 
         Raises:
-            Refusal: it is forgotten already.
+            Refusal: there is none (404), or it has expired (410).
+            StorageError: it cannot be read now.
         """
-        with self._guard:
-            if partial.is_gone:
-                raise _unknown()
-            partial.is_held = True
+        path = self._path(name)
+        with Foreign(str(path.parent)):
+            is_held = _is_held(path)
+            partial = load_partial(path)
+        if is_held and partial is not None:
+            return partial, True
+        if partial is None or partial.expires <= self.clock():
+            taken = self.take(name)  # raises, after it has tidied up
+            if taken is not None:
+                self.give_back(taken)
+            raise unknown_upload()
+        return partial, False
 
-    def give_back(self, partial: Partial) -> None:
-        """Undo :meth:`take`."""
-        partial.is_held = False
+    def heard(self, name: str) -> float:
+        """When something last came of an upload that another process has. Blocks."""
+        with contextlib.suppress(OSError):
+            return self._path(name).stat().st_mtime
+        return self.clock()
 
-    def append(self, partial: Partial, data: bytes, *, is_certain: bool) -> None:
+    def want(self, name: str) -> None:
+        """Ask whoever has an upload, in whatever process, to give it up if it stands still."""
+        path = self._path(name)
+        with Foreign(str(path.parent)):
+            os.close(os.open(f"{path}{WANTED}", os.O_WRONLY | os.O_CREAT, 0o600))
+
+    def is_wanted(self, partial: Partial) -> bool:
+        """Whether somebody has asked for it. Quick enough for the event loop."""
+        return os.path.lexists(f"{partial.path}{WANTED}")
+
+    # -- for who has one -------------------------------------------------------------------
+
+    def append(self, partial: Partial, data: bytes) -> None:
         """Add *data* to an upload. Blocks.
-
-        Args:
-            is_certain: whether it may be kept if the server dies before the request ends.
 
         Raises:
             StorageFullError: all uploads together are as large as is allowed, or the disk is full.
             StorageError: the disk fails.
         """
-        with self._guard:
-            room = self._limits.upload_bytes - sum(p.size for p in self._found.values())
-        if len(data) > room:
-            raise StorageFullError("There is no room for more uploads now.")
+        self._reserve(partial.path.parent, len(data))
         with Foreign(str(partial.path.parent)):
             partial.append(data)
-            if is_certain and partial.is_due:
+            if partial.pinned is None and partial.is_due:
                 partial.keep(self._expiry())
 
     def keep(self, partial: Partial) -> None:
@@ -157,6 +212,7 @@ class Partials:
         Args:
             told: the header fields to tell of it, by their names.
         """
+        self._counted = -1.0
         try:
             partial.finish(told, self._expiry())
         except OSError:  # it is stored; that nobody will know of it later is no failure
@@ -164,17 +220,14 @@ class Partials:
 
     def remove(self, partial: Partial) -> None:
         """Forget an upload. Blocks."""
-        with self._guard:
-            self._forget(partial)
+        self._counted = -1.0
         partial.discard()
 
     def close(self) -> None:
         """Leave the folder; a temporary one is removed. It is opened again if it is needed."""
-        with self._opening:
-            with self._guard:
-                self._found.clear()
+        with self._guard:
             self._folder = None
-            self._unlock()
+            self._counted = -1.0
             if self._temporary is not None:
                 self._temporary()
                 self._temporary = None
@@ -184,83 +237,94 @@ class Partials:
     def _expiry(self) -> float:
         return self.clock() + self._limits.upload_time
 
-    def _sweep(self) -> None:
-        """Remove what has expired, and of those that are complete the oldest over the limit."""
-        now = self.clock()
-        with self._guard:
-            stored = [p for p in self._found.values() if p.is_stored and not p.is_held]
-            stored.sort(key=lambda partial: partial.expires)
-            old = stored[: max(0, len(stored) - self._limits.uploads)]
-            old += [p for p in self._found.values() if p.expires <= now and not p.is_held]
-            for partial in old:
-                self._forget(partial)
-        for partial in old:
-            partial.discard()
-
-    def _forget(self, partial: Partial) -> None:
-        partial.is_gone = True
-        self._found.pop(partial.name, None)
+    def _path(self, name: str) -> Path:
+        path = self._open() / name if _ID.fullmatch(name) else None
+        if path is None or not os.path.lexists(f"{path}{STATE}"):
+            raise unknown_upload()
+        return path
 
     def _open(self) -> Path:
-        with self._opening:
-            if self._folder is None:
-                self._folder = self._taken() or self._made()
+        with self._guard:
+            if self._folder is None and self._given is not None:
+                with Foreign(str(self._given)):
+                    self._given.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._folder = self._given
+            elif self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="kvstore-uploads-"))
+                self._temporary = weakref.finalize(
+                    self, shutil.rmtree, self._folder, ignore_errors=True
+                )
             return self._folder
 
-    def _taken(self) -> Path | None:
-        folder = self._given
-        if folder is None:
-            return None
-        with Foreign(str(folder)):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file = str(folder / f"{secrets.token_hex(8)}{_LOCK}")
-            self._lock = create_locked(file, 0o600), file
-            try:
-                others = [other for other in folder.glob(f"*{_LOCK}") if str(other) != file]
-                if not any(map(_is_alive, others)):
-                    self._load(folder)
-                    return folder
-            except BaseException:
-                self._unlock()
-                raise
-            self._unlock()
-            _log.warning("Another server keeps its uploads in %a", str(folder))
-        return None
+    def _find_room(self, folder: Path) -> None:
+        """Count one upload more.
 
-    def _unlock(self) -> None:
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            remove(lock[1])
-            os.close(lock[0])
-
-    def _made(self) -> Path:
-        folder = Path(tempfile.mkdtemp(prefix="kvstore-uploads-"))
-        self._temporary = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        return folder
-
-    def _load(self, folder: Path) -> None:
-        """Find the uploads in a folder, and remove what is left of others."""
-        known = {}
-        for file in folder.glob(f"*{STATE}"):
-            name = file.name.removesuffix(STATE)
-            partial = load_partial(folder / name) if _ID.fullmatch(name) else None
-            if partial is not None:
-                known[name] = partial
-        for file in folder.iterdir():
-            name = file.name.removesuffix(STATE)
-            if (_ID.fullmatch(name) and name not in known) or _PART.fullmatch(name):
-                remove(str(file))
+        Raises:
+            UnavailableError: too many are open.
+        """
         with self._guard:
-            self._found = known
+            if self._is_known() and self._count < self._limits.uploads:
+                self._count += 1
+                return
+        if len(self._look(folder).sizes) >= self._limits.uploads:
+            message = f"There are {self._limits.uploads} uploads open; try again later."
+            raise UnavailableError(message, retry_after=10)
+        with self._guard:
+            self._count += 1
+
+    def _reserve(self, folder: Path, size: int) -> None:
+        with self._guard:
+            self._bytes += size
+            if self._is_known() and self._bytes <= self._limits.upload_bytes:
+                return
+        if self._look(folder).size + size > self._limits.upload_bytes:
+            raise StorageFullError("There is no room for more uploads now.")
+
+    def _is_known(self) -> bool:
+        return 0 <= self.clock() - self._counted < _BELIEVED
+
+    def _look(self, folder: Path) -> Listing:
+        """Count what is there, after removing what has expired and what is left of others."""
+        with Foreign(str(folder)):
+            found = listing(folder)
+            surplus = found.surplus(self._limits.uploads)
+            old = {*found.doubtful(self.clock()), *surplus}
+            for name in old:
+                self._tidy(folder / name, is_surplus=name in surplus)
+            if old:
+                found = listing(folder)
+        with self._guard:
+            self._count, self._bytes = len(found.sizes), found.size
+            self._counted = self.clock()
+        return found
+
+    def _tidy(self, path: Path, *, is_surplus: bool) -> None:
+        lock = take_lock(f"{path}{LOCK}")
+        if lock is None:
+            return
+        try:
+            partial = load_partial(path)
+            if partial is None:
+                Partial(path, Plan("", 0, ""), expires=0).discard()
+            elif partial.expires <= self.clock() or (is_surplus and partial.is_stored):
+                partial.discard()
+        except OSError:
+            _log.exception("The upload in %a cannot be looked at", str(path))
+        finally:
+            drop_lock(lock)
 
 
-def _unknown() -> Refusal:
+def _is_held(path: Path) -> bool:
+    try:
+        return is_locked(f"{path}{LOCK}")
+    except FileNotFoundError:
+        return False
+
+
+def unknown_upload() -> Refusal:
+    """The answer to who asks for an upload that is not there, or is not theirs."""
     return Refusal(HTTPStatus.NOT_FOUND, "There is no such upload (any more).")
 
 
-def _is_alive(lock: Path) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        if is_locked(str(lock)):
-            return True
-        remove(str(lock))
-    return False
+def _expired() -> Refusal:
+    return Refusal(HTTPStatus.GONE, "This upload has expired.")

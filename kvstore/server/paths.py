@@ -8,6 +8,17 @@ from dataclasses import asdict, dataclass
 from kvstore.errors import InvalidRequestError
 from kvstore.profiles.wire import SERVICE_PATH
 
+#: Above the files of the data browser, whose page is at ``/``.
+BROWSER_PATH = "/-/browser"
+
+#: Of the description of all URLs.
+OPENAPI_PATH = "/openapi.json"
+
+#: Of what those ask who look after a server.
+HEALTH_PATH = "/healthz"
+READY_PATH = "/readyz"
+METRICS_PATH = "/metrics"
+
 _PATH = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~-]+)+")
 #: Those that are told of in any case; the others belong to capabilities of the same names.
 _BASIC = ("base", "query")
@@ -28,9 +39,17 @@ class Paths:
     changes: str = "/changes"
     batch: str = "/batch"
     uploads: str = "/uploads"
+    have: str = "/have"
 
     def __post_init__(self) -> None:
-        taken = {"service document": SERVICE_PATH}
+        taken = {
+            "service document": SERVICE_PATH,
+            "data browser": BROWSER_PATH,
+            "description": OPENAPI_PATH,
+            "health": HEALTH_PATH,
+            "readiness": READY_PATH,
+            "metrics": METRICS_PATH,
+        }
         for name, path in asdict(self).items():
             if not isinstance(path, str) or not _PATH.fullmatch(path):
                 message = f"A path is '/' and a name, such as '/keys', not {path!r:.100}."

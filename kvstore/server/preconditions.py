@@ -54,6 +54,11 @@ class Guard:
 _UNGUARDED = Guard(ALWAYS)
 
 
+def is_conditional(exchange: Exchange) -> bool:
+    """Whether a request has conditions, so that a write has to know what it changes."""
+    return exchange.has(*_FIELDS)
+
+
 def guard_write(site: Site, exchange: Exchange, key: str, record: Record | None) -> Guard:
     """Check the conditions of a write to a key that has *record* now (None: no such key).
 

@@ -14,9 +14,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from kvstore.documents import dump_json
 from kvstore.profiles.problems import MEDIA_TYPE
+from kvstore.server import ids
 from kvstore.server.answers import CLOSE, NO_STORE, NOSNIFF, Field, blank_problem, length_field
 from kvstore.server.ending import Ending
 from kvstore.server.limits import Limits
+from kvstore.server.observing import Observer
 
 
 class _Refused(Exception):  # noqa: N818 - thrown through the parser, to stop it
@@ -28,6 +30,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     limits: ClassVar[Limits] = Limits()
     ending: ClassVar[Ending] = Ending()
+    observer: ClassVar[Observer] = Observer()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -48,9 +51,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.observer.connections += 1
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.observer.connections -= 1
         for timer in (self._head_timer, self._write_timer):
             if timer is not None:
                 timer.cancel()
@@ -81,9 +86,21 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._in_head or self.cycle is None or self.cycle.response_complete:
             self._await_head()
 
-    def eof_received(self) -> None:
-        if self._discard is not None:
-            self.transport.close()
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether to keep what can still be sent to a client that has ended its own side.
+
+        Clients such as ``nc -N`` do so once they have asked, and wait for the answer. Who has gone
+        altogether is found out in writing, so an answer that may have nothing to write for long,
+        as a live feed, is given up.
+        """
+        cycle = self.cycle
+        if self._discard is not None or cycle is None or cycle.response_complete:
+            return False
+        is_live = cycle.response_started and cycle.chunked_encoding
+        if cycle.more_body or is_live or self.scheme == "https":  # TLS has no half of its own
+            return False
+        cycle.keep_alive = False
+        return True
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -123,7 +140,8 @@ class BoundedProtocol(HttpToolsProtocol):
             raise _Refused
         # Fields behind a body must not pass for fields of the header (RFC 9110 section 6.5.1).
         if self._in_head:
-            super().on_header(name, value)
+            # The parser leaves blanks behind a value, which are none of it (section 5.5).
+            super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -135,7 +153,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._check_message(upgrade=upgrade)
         self._requests += 1
         if len(self.connections) > self.limits.connections:
-            self.app = _unavailable
+            self.app = self._unavailable
         super().on_headers_complete()
         if upgrade or self._requests >= self.limits.requests:
             self.cycle.keep_alive = False
@@ -169,15 +187,44 @@ class BoundedProtocol(HttpToolsProtocol):
                 # An answer is on its way, and ours would end up within it.
                 self.transport.close()
                 return
+            request_id = ids.noted(cycle.scope) or ids.name_in(cycle.scope["headers"])
+            ids.note(cycle.scope, request_id)
+            ids.refuse(cycle.scope, status)  # the application tells of it, once it notices
             cycle.disconnected = True
             cycle.message_event.set()
+        else:
+            request_id = self._tell_refusal(status)
         self._discard = self.limits.drain_bytes
         self._in_head = False
-        self.transport.write(_answer(status, detail, self.server_state.default_headers))
+        default = self.server_state.default_headers
+        self.transport.write(_answer(status, detail, request_id, default))
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._arm_head_timer(self.limits.drain_time)
+
+    def _tell_refusal(self, status: int) -> str:
+        """Tell of a refusal that no application knows of, and return what the request is called."""
+        known: dict[str, Any] = {"client": self.client}
+        target, headers = b"", []
+        is_new = self.cycle is None or self.cycle.scope is not self.scope
+        if self.scope is not None and is_new:
+            target, headers = self.url, self.headers
+            if target:  # or the parser would name a method that it has not read
+                known["method"] = self.parser.get_method().decode("ascii")
+        request_id = ids.name_in(headers)
+        self.observer.refused(known, target, status, request_id)
+        return request_id
+
+    async def _unavailable(self, scope: Any, _receive: Any, send: Any) -> None:
+        """The application for connections that are too many."""
+        request_id = ids.name_in(scope["headers"])
+        told = "Too many connections are open; try again a little later."
+        fields, body = _problem(503, told, request_id)
+        fields.append((b"retry-after", b"1"))
+        await send({"type": "http.response.start", "status": 503, "headers": fields})
+        await send({"type": "http.response.body", "body": body})
+        self.observer.refused(scope, scope["raw_path"], 503, request_id)
 
     def _most_quiet(self) -> int:
         return self.limits.header_bytes + self.limits.target
@@ -217,29 +264,30 @@ class BoundedProtocol(HttpToolsProtocol):
             self._watch_writing(now)
 
 
-def protocol_class(limits: Limits, ending: Ending) -> type[BoundedProtocol]:
-    """The protocol of one server, with its limits; uvicorn takes a class, not an object."""
-    return type("BoundedProtocol", (BoundedProtocol,), {"limits": limits, "ending": ending})
+def protocol_class(
+    limits: Limits, ending: Ending, observer: Observer | None = None
+) -> type[BoundedProtocol]:
+    """The protocol of one server, with its limits; uvicorn takes a class, not an object.
+
+    Args:
+        observer: is told of what the application does not see; None: only the log is.
+    """
+    own = {"limits": limits, "ending": ending, "observer": observer or Observer()}
+    return type("BoundedProtocol", (BoundedProtocol,), own)
 
 
 _FRAMING = (b"content-length", b"transfer-encoding")
 _REFUSED = (httptools.HttpParserError, _Refused)
 
 
-async def _unavailable(_scope: Any, _receive: Any, send: Any) -> None:
-    fields, body = _problem(503, "Too many connections are open; try again a little later.")
-    fields.append((b"retry-after", b"1"))
-    await send({"type": "http.response.start", "status": 503, "headers": fields})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _problem(status: int, detail: str) -> tuple[list[Field], bytes]:
-    body = dump_json(blank_problem(status, detail))
+def _problem(status: int, detail: str, request_id: str) -> tuple[list[Field], bytes]:
+    body = dump_json({**blank_problem(status, detail), "request_id": request_id})
     content_type = (b"content-type", MEDIA_TYPE.encode())
-    return [content_type, length_field(len(body)), NOSNIFF, NO_STORE, CLOSE], body
+    named = ids.field_of(request_id)
+    return [content_type, length_field(len(body)), NOSNIFF, NO_STORE, CLOSE, named], body
 
 
-def _answer(status: int, detail: str, default: list[Field]) -> bytes:
-    fields, body = _problem(status, detail)
+def _answer(status: int, detail: str, request_id: str, default: list[Field]) -> bytes:
+    fields, body = _problem(status, detail, request_id)
     lines = [b"%s: %s\r\n" % field for field in [*default, *fields]]
     return b"".join([STATUS_LINE[status], *lines, b"\r\n", body])

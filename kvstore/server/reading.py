@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from kvstore.errors import ConflictError, IntegrityError, InvalidRequestError
 from kvstore.profiles.digests import field_of_digest
 from kvstore.profiles.ranges import ByteSpan
-from kvstore.server.answers import Field, Reply, key_fields, length_field
+from kvstore.server.answers import (
+    IMMUTABLE,
+    REVALIDATE,
+    Field,
+    Reply,
+    key_fields,
+    length_field,
+)
 from kvstore.server.bodies import PIECE
 from kvstore.server.exchange import Exchange
+from kvstore.server.parameters import parse_version
 from kvstore.server.preconditions import judge_read
 from kvstore.server.site import Site
 from kvstore.values import Record, Value
@@ -32,22 +40,26 @@ class Plan:
 
 
 def read_key(site: Site, exchange: Exchange, key: str, plan: Callable[[Record], Plan]) -> Reply:
-    """Answer a GET or HEAD with the data of a key as *plan* wants it.
+    """Answer a GET or HEAD with the data of a key, or of a version of it, as *plan* wants it.
 
     Raises:
-        KeyNotFoundError: no such key.
+        KeyNotFoundError: no such key, or no such version.
         ConflictError: a condition failed.
         IntegrityError: the stored bytes are damaged (500).
     """
+    query_string = exchange.scope["query_string"]
+    version = parse_version(query_string) if query_string else None
+    caching = (REVALIDATE,) if version is None else IMMUTABLE
     for tries_left in reversed(range(_TRIES)):
-        value = site.store.get(key)
+        value = site.store.get(key) if version is None else site.version(key, version)
         record = value.record
         if judge_read(exchange, record):
             value.close()
-            return not_modified(record)
+            return not_modified(record, caching)
         planned = plan(record)
         length = record.size if planned.span is None else planned.span.length
-        fields = [*planned.fields, *key_fields(record), length_field(len(planned.head) + length)]
+        size = length_field(len(planned.head) + length)
+        fields = [*planned.fields, *key_fields(record, caching), size]
         if exchange.is_head or length == 0:
             value.close()
             return Reply(planned.status, fields, planned.head)
@@ -62,14 +74,14 @@ def read_key(site: Site, exchange: Exchange, key: str, plan: Callable[[Record], 
     raise AssertionError("unreachable")
 
 
-def not_modified(record: Record) -> Reply:
+def not_modified(record: Record, caching: Iterable[Field] = (REVALIDATE,)) -> Reply:
     """The answer 304: what a cache keeps is still right."""
-    return Reply(304, key_fields(record))
+    return Reply(304, key_fields(record, caching))
 
 
-def digest_fields(record: Record) -> list[Field]:
+def digest_fields(digest: str | None) -> list[Field]:
     """``Repr-Digest`` of the data, where the store recorded a digest."""
-    return [] if record.digest is None else _digest_fields(record.digest)
+    return [] if digest is None else _digest_fields(digest)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -11,7 +11,9 @@ from typing import Any
 
 from kvstore.authorizing import AuthorizingStore
 from kvstore.errors import KeyNotFoundError, UnsupportedOperationError
+from kvstore.history import check_version
 from kvstore.query import Query
+from kvstore.server.callers import Caller
 from kvstore.server.feed import Feed
 from kvstore.server.holding import Holds
 from kvstore.server.limits import Limits
@@ -19,13 +21,18 @@ from kvstore.server.partials import Partials
 from kvstore.server.paths import Paths
 from kvstore.server.workers import Workers
 from kvstore.store import ReadOnlyStore, Store
-from kvstore.values import PUBLIC, Record
+from kvstore.values import PUBLIC, Record, Value
+from kvstore.writes import Condition, Written
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One store on the wire. Its methods block, and are called in worker threads."""
+    """One store on the wire, as one caller sees it.
 
+    Its methods block, and are called in worker threads.
+    """
+
+    #: The store; where callers are told apart, what this one may see and do of it.
     store: ReadOnlyStore
     limits: Limits
     workers: Workers
@@ -35,6 +42,8 @@ class Site:
     holds: Holds
     #: What the store said of itself when the server was made.
     info: dict[str, Any]
+    #: Who asks; None where everybody is the store's own user.
+    caller: Caller | None = None
 
     @property
     def is_writable(self) -> bool:
@@ -70,7 +79,18 @@ class Site:
 
     def user_tag(self) -> str:
         """The tag of whoever uses the store through this server."""
+        if self.caller is not None:
+            return self.caller.tag
         return self.store.user_tag() if isinstance(self.store, AuthorizingStore) else PUBLIC
+
+    def demand_still(self) -> None:
+        """Refuse the end of what took long, if the caller's credentials hold no more.
+
+        Raises:
+            AuthenticationError: they do not.
+        """
+        if self.caller is not None:
+            self.caller.demand_still()
 
     def record(self, key: str) -> Record:
         """The facts about a key.
@@ -87,7 +107,22 @@ class Site:
         except KeyNotFoundError:
             return None
 
+    def version(self, key: str, version: str) -> Value:
+        """A key as it was at a revision.
+
+        Raises:
+            KeyNotFoundError: that is not kept.
+            UnsupportedOperationError: the store keeps none.
+        """
+        if not self.info.get("versions"):
+            raise UnsupportedOperationError("This store keeps no versions.")
+        return self.store.get(key, version=version)
+
     # -- what the public methods cannot do --------------------------------------------------
+
+    def restore(self, key: str, version: str, condition: Condition) -> Written:
+        """Set a key back; not by ``restore``, which tells less and knows ``if_match`` alone."""
+        return self.writer._set_back(self.writer._check(key), check_version(version), condition)
 
     def records(self, query: Query) -> Iterator[Record]:
         """What a query finds; not by ``find``, as it copies what is only read here."""

@@ -10,11 +10,13 @@ from typing import TypeAlias
 from kvstore.errors import InvalidRequestError
 from kvstore.profiles.digests import DigestCheck
 from kvstore.server.answers import (
+    REVALIDATE,
     Refusal,
     Reply,
     etag_fields,
     key_fields,
     length_field,
+    state_fields,
 )
 from kvstore.server.exchange import Exchange
 from kvstore.server.reading import digest_fields
@@ -95,11 +97,16 @@ def stored_reply(site: Site, key: str, written: Written, *, has_data: bool) -> R
     status = 204 if written.existed else 201
     fields = [] if written.existed else [length_field(0)]
     revision = written.revision
+    if written.modified is not None:
+        fields += [REVALIDATE, *state_fields(revision, written.modified)]
+        if has_data:
+            fields += digest_fields(written.digest)
+        return Reply(status, fields)
     record = site.find(key)
     if record is not None and revision is not None and record.revision == revision:
         fields += key_fields(record)
         if has_data:
-            fields += digest_fields(record)
+            fields += digest_fields(record.digest)
     else:  # somebody has changed it since; what is known of our revision is its name
         fields += etag_fields(revision)
     return Reply(status, fields)

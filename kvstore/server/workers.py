@@ -29,17 +29,27 @@ class Workers:
     """Two bounded pools of threads: for calls that end by themselves, and for those of streams."""
 
     def __init__(self, limits: Limits) -> None:
+        #: Calls of each kind that are being made or wait for a thread.
+        self.short_calls = self.long_calls = 0
         self._short = _Pool(limits.workers)
         self._long = ThreadPoolExecutor(limits.streams, thread_name_prefix="kvstore-stream")
 
     async def run(self, call: Callable[..., T], *args: Any) -> T:
         """Return what a short call returns."""
-        result: T = await self._short.submit(call, args)
+        self.short_calls += 1
+        try:
+            result: T = await self._short.submit(call, args)
+        finally:
+            self.short_calls -= 1
         return result
 
     async def run_long(self, call: Callable[..., T], *args: Any) -> T:
         """Return what a call returns that waits for the client."""
-        return await asyncio.get_running_loop().run_in_executor(self._long, call, *args)
+        self.long_calls += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._long, call, *args)
+        finally:
+            self.long_calls -= 1
 
     def close(self) -> None:
         """Let the threads end. Idempotent; those that wait for a client end with its loop."""

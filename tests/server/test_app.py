@@ -27,7 +27,8 @@ from kvstore.server.run import running
 from kvstore.store import ReadOnlyStore
 from kvstore.stores.memory import MemoryStore
 from kvstore.values import Record, Value
-from kvstore.writes import missing
+from kvstore.writes import Change, Condition, Written, missing
+from tests.cases import each
 from tests.corpora import keys as corpus_keys
 from tests.server.sockets import Wire, ask
 
@@ -77,8 +78,8 @@ def test_illegal_keys_are_refused(url: str, store: MemoryStore, method: str) -> 
     assert list(store.query_keys()) == []
 
 
-@pytest.mark.parametrize(
-    ("path", "key"),
+@each(
+    "path, key",
     [
         ("a", "a"),
         ("/a", "/a"),
@@ -144,10 +145,9 @@ def test_the_longest_key(url: str, store: MemoryStore) -> None:
 # -- methods and paths ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     "target",
     [
-        "/",
         "/keys",
         "/keysx/a/data",
         "/nothing",
@@ -157,7 +157,7 @@ def test_the_longest_key(url: str, store: MemoryStore) -> None:
         "/Keys/a/data",
     ],
 )
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"])
+@each("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"])
 def test_unknown_paths(url: str, store: MemoryStore, target: str, method: str) -> None:
     answer = ask(url, method, target)
     assert answer.status == 404
@@ -252,6 +252,12 @@ class FailingStore(MemoryStore):
         raise self.error
 
     def _record(self, key: str) -> Record:
+        raise self.error
+
+    def _write(self, key: str, change: Change) -> Written:
+        raise self.error
+
+    def _delete(self, key: str, condition: Condition) -> dict[str, Any]:
         raise self.error
 
 

@@ -14,6 +14,7 @@ from encore.storage.string_value import StringValue
 
 from kvstore.server import serve_background
 from kvstore.stores.memory import MemoryStore
+from tests.cases import each
 from tests.corpora import keys as corpus_keys
 
 DATA = bytes(range(256)) * 40
@@ -142,7 +143,7 @@ def test_what_is_refused_is_an_error(old: Any, store: MemoryStore) -> None:
     assert store.get_metadata("a") == {"n": 1}
 
 
-@pytest.mark.parametrize("key", ODD_KEYS)
+@each("key", ODD_KEYS)
 def test_odd_keys(old: Any, store: MemoryStore, key: str) -> None:
     old.set(key, StringValue(b"data", {"n": 1}))
     assert list(store.query_keys()) == [key]

@@ -15,13 +15,18 @@ from kvstore.errors import ChangesLostError, StorageError
 from kvstore.history import JournalEntry
 from kvstore.server import Limits, create_app, feed
 from kvstore.server.feed import Feed, Watcher
-from kvstore.server.ring import BATCH, Ring
+from kvstore.server.ring import BATCH, Ring, Told
 from kvstore.server.run import running
 from kvstore.server.workers import Workers
 from kvstore.stores.memory import MemoryStore
+from kvstore.values import Permissions
 from tests.server.events import Stream, until
 
 # -- the ring ------------------------------------------------------------------------------
+
+
+def told(seq: int, event: bytes, key: str = "key", *owners: str) -> Told:
+    return Told(seq, event, key, {"owned": set(owners)})
 
 
 def test_a_ring_gives_what_comes_after_a_number() -> None:
@@ -29,7 +34,7 @@ def test_a_ring_gives_what_comes_after_a_number() -> None:
     assert ring.after(10) == (10, b"")
     assert ring.after(12) == (12, b"")
     assert ring.after(9) is None
-    ring.add([(11, b"a"), (13, b"b"), (14, b"c")])  # a gap: what the caller may not see
+    ring.add([told(11, b"a"), told(13, b"b"), told(14, b"c")])
     assert ring.after(10) == (14, b"abc")
     assert ring.after(11) == (14, b"bc")
     assert ring.after(12) == (14, b"bc")
@@ -38,24 +43,38 @@ def test_a_ring_gives_what_comes_after_a_number() -> None:
     assert (ring.floor, ring.end) == (10, 14)
 
 
+def test_a_ring_tells_who_may_read_a_key_now_and_could_then() -> None:
+    def ann(permissions: Permissions | None) -> bool:
+        return permissions is not None and "ann" in permissions["owned"]
+
+    ring = Ring(0)
+    ring.add([told(1, b"a", "k", "ann"), told(2, b"b", "other", "bob"), told(3, b"c", "k", "ann")])
+    assert ring.after(0, ann) == (3, b"ac")
+    assert ring.after(1, ann) == (3, b"c")
+    ring.add([told(4, b"d", "k", "bob")])
+    assert ring.after(0, ann) == (4, b"")
+    ring.add([told(5, b"e", "k", "ann", "bob")])
+    assert ring.after(0, ann) == (5, b"ace")
+
+
 def test_a_ring_is_bounded_in_number_and_bytes() -> None:
     few = Ring(0, entries=3)
-    few.add((seq, b"x") for seq in range(1, 11))
+    few.add(told(seq, b"x") for seq in range(1, 11))
     assert (len(few), few.floor, few.end) == (3, 7, 10)
     assert few.after(6) is None
     assert few.after(7) == (10, b"xxx")
     small = Ring(0, size=25)
     for seq in range(1, 11):
-        small.add([(seq, b"x" * 10)])
+        small.add([told(seq, b"x" * 10)])
     assert (len(small), small.floor) == (2, 8)
-    small.add([(11, b"y" * 26)])
+    small.add([told(11, b"y" * 26)])
     assert (len(small), small.floor, small.end) == (0, 11, 11)
     assert small.after(10) is None
 
 
 def test_a_ring_gives_a_bounded_part_and_the_same_object_to_all() -> None:
     ring = Ring(0)
-    ring.add((seq, b"x" * (BATCH // 4)) for seq in range(1, 21))
+    ring.add(told(seq, b"x" * (BATCH // 4)) for seq in range(1, 21))
     found = ring.after(0)
     assert found is not None
     assert (found[0], len(found[1])) == (4, BATCH)
@@ -115,7 +134,7 @@ async def collect(watcher: Watcher, newest: int) -> list[int]:
 @contextlib.asynccontextmanager
 async def many(live: Feed, count: int) -> Any:
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(live.watching(*await live.begin(None))) for _ in range(count)]
+        yield [stack.enter_context(live.watching(await live.begin(None))) for _ in range(count)]
 
 
 def test_500_watchers_cost_one_reader_and_no_threads() -> None:
@@ -154,7 +173,7 @@ def test_nobody_is_told_twice_however_writers_and_watchers_mix() -> None:
             for writer in writers:
                 writer.start()
                 at, newest = await live.begin(0)
-                watcher = stack.enter_context(live.watching(at, newest))
+                watcher = stack.enter_context(live.watching((at, newest)))
                 tasks.append(asyncio.create_task(collect(watcher, 400)))
             for found in await asyncio.gather(*tasks):
                 assert found == list(range(1, 401))
@@ -170,7 +189,7 @@ def test_who_is_slower_than_the_ring_reads_the_journal(monkeypatch: pytest.Monke
 
     async def work(live: Feed) -> None:
         at, newest = await live.begin(None)
-        with live.watching(at, newest) as slow, live.watching(at, newest) as quick:
+        with live.watching((at, newest)) as slow, live.watching((at, newest)) as quick:
             store.set("first", b"")
             assert await collect(quick, 1) == [1]
             for number in range(100):
@@ -186,14 +205,14 @@ def test_who_is_slower_than_the_journal_has_lost_something() -> None:
 
     async def work(live: Feed) -> None:
         at, newest = await live.begin(None)
-        with live.watching(at, newest) as watcher:
+        with live.watching((at, newest)) as watcher:
             for number in range(100):  # while the loop does not run, so that nobody follows
                 store.set(f"{number}", b"")
             with pytest.raises(ChangesLostError) as caught:
                 await collect(watcher, 100)
             assert caught.value.oldest == 96
         at, newest = await live.begin(None)
-        with live.watching(at, newest) as watcher:
+        with live.watching((at, newest)) as watcher:
             store.set("new", b"")
             assert await collect(watcher, 101) == [101]
 
@@ -207,7 +226,7 @@ def test_a_journal_that_begins_anew_is_another_one() -> None:
         for number in range(10):
             store.set(f"{number}", b"")
         at, newest = await live.begin(None)
-        with live.watching(at, newest) as watcher:
+        with live.watching((at, newest)) as watcher:
             empty = MemoryStore()
             store._journal, store._seq = empty._journal, 0
             with pytest.raises(ChangesLostError):
@@ -221,7 +240,7 @@ def test_a_failure_of_the_store_passes(caplog: pytest.LogCaptureFixture) -> None
 
     async def work(live: Feed) -> None:
         at, newest = await live.begin(None)
-        with live.watching(at, newest) as watcher:
+        with live.watching((at, newest)) as watcher:
             store.fails = True
             store.set("a", b"")
             assert await collect(watcher, 1) == [1]
@@ -237,7 +256,7 @@ def test_the_store_is_left_alone_while_nobody_watches() -> None:
     async def work(live: Feed) -> None:
         for _ in range(2):
             at, newest = await live.begin(None)
-            with live.watching(at, newest) as watcher:
+            with live.watching((at, newest)) as watcher:
                 store.set("a", b"")
                 await collect(watcher, newest + 1)
                 assert store.events.has_listeners(feed.StoreModificationEvent)
@@ -250,7 +269,7 @@ def test_the_store_is_left_alone_while_nobody_watches() -> None:
 def test_a_watcher_that_is_closed_ends() -> None:
     async def work(live: Feed) -> None:
         at, newest = await live.begin(None)
-        with live.watching(at, newest) as watcher:
+        with live.watching((at, newest)) as watcher:
             task = asyncio.create_task(watcher.next(60))
             await asyncio.sleep(0)
             watcher.close()
@@ -268,7 +287,7 @@ def test_a_feed_can_be_used_on_one_loop_after_the_other() -> None:
 
     async def work() -> None:
         at, newest = await live.begin(None)
-        with live.watching(at, newest) as watcher:
+        with live.watching((at, newest)) as watcher:
             store.set("a", b"")
             assert await collect(watcher, newest + 1) == [newest + 1]
 

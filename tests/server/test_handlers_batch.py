@@ -12,6 +12,7 @@ from kvstore.errors import StorageFullError
 from kvstore.server import Limits, serve_background
 from kvstore.stores.memory import MemoryStore
 from kvstore.stores.sqlite import SQLiteStore
+from tests.cases import each
 from tests.server.sockets import Wire, ask, chunked
 
 Served = tuple[MemoryStore | SQLiteStore, str]
@@ -138,8 +139,8 @@ def test_one_that_fails_undoes_all(
     assert store.sequence() == sequence
 
 
-@pytest.mark.parametrize(
-    ("line", "kind"),
+@each(
+    "line, kind",
     [
         (b"", "invalid-request"),
         (b"nonsense", "invalid-request"),

@@ -10,6 +10,7 @@ from kvstore.documents import MAX_METADATA_BYTES, parse_object
 from kvstore.errors import InvalidRequestError
 from kvstore.server import Limits, serve_background
 from kvstore.stores.memory import MemoryStore
+from tests.cases import each, empty
 from tests.corpora import Entry, entries, raw
 from tests.server.sockets import ask
 
@@ -66,8 +67,9 @@ def is_strict(body: bytes) -> bool:
     return True
 
 
-@pytest.mark.parametrize("entry", list(entries("nasty_metadata")), ids=lambda entry: entry["id"])
+@each("entry", list(entries("nasty_metadata")), ids=lambda entry: entry["id"])
 def test_metadata_corpus(url: str, store: MemoryStore, entry: Entry) -> None:
+    empty(store)
     store.set("a", b"x", metadata={"old": 1})
     lines = [f"Content-Type: {entry['content_type']}"] if "content_type" in entry else []
     if "gzip" in entry["note"]:
@@ -91,9 +93,9 @@ def test_metadata_corpus(url: str, store: MemoryStore, entry: Entry) -> None:
         assert not is_strict(body) or part == "auth" or answer.status in (413, 415)
 
 
-@pytest.mark.parametrize("body", [b"", b"nonsense", b"[]", b'{"a":1,"a":2}', b"\xff"])
-@pytest.mark.parametrize("part", ["metadata", "auth"])
-@pytest.mark.parametrize("method", ["PUT", "POST"])
+@each("body", [b"", b"nonsense", b"[]", b'{"a":1,"a":2}', b"\xff"])
+@each("part", ["metadata", "auth"])
+@each("method", ["PUT", "POST"])
 def test_what_is_no_document_is_told_as_what_it_should_be(
     url: str, store: MemoryStore, web: requests.Session, body: bytes, part: str, method: str
 ) -> None:

@@ -13,6 +13,7 @@ from kvstore.query import Query
 from kvstore.server import Limits, serve_background
 from kvstore.stores.memory import MemoryStore
 from kvstore.values import Record
+from tests.cases import each
 from tests.corpora import Entry, entries
 from tests.server.sockets import Wire, ask
 
@@ -96,7 +97,7 @@ def test_fields_may_have_any_name(
     assert web.get(f"{url}/query", params={name: "1", "$count": "true"}).json() == {"count": 1}
 
 
-@pytest.mark.parametrize(
+@each(
     "query",
     [
         "a",
@@ -128,7 +129,7 @@ def test_fields_may_have_any_name(
         f"$glob={'a' * 2000}",
     ],
 )
-@pytest.mark.parametrize("accept", ["*/*", "application/x-ndjson"])
+@each("accept", ["*/*", "application/x-ndjson"])
 def test_malformed_parameters_are_refused(
     url: str, store: MemoryStore, query: str, accept: str
 ) -> None:
@@ -137,7 +138,7 @@ def test_malformed_parameters_are_refused(
     assert answer.problem["type"] == "urn:kvstore:error:invalid-request"
 
 
-@pytest.mark.parametrize("entry", list(entries("queries")), ids=lambda e: ascii(e["value"])[:40])
+@each("entry", list(entries("queries")), ids=lambda e: ascii(e["value"])[:40])
 def test_query_corpus(url: str, store: MemoryStore, entry: Entry, web: requests.Session) -> None:
     for key in ("a" * 60, "abc", "x/..y", "%", "a\n"):
         store.set_metadata(key, {"a": 1})

@@ -11,6 +11,7 @@ import requests
 
 from kvstore.server import Limits, serve_background
 from kvstore.stores.memory import MemoryStore
+from tests.cases import each, empty
 from tests.server.sockets import Wire, ask, chunked
 
 VALUE = "application/vnd.kvstore.value"
@@ -112,8 +113,8 @@ def test_what_the_line_does_not_name_stays(
         assert value.mimetype == "application/octet-stream"
 
 
-@pytest.mark.parametrize(
-    ("body", "problem"),
+@each(
+    "body, problem",
     [
         (b"", "invalid-request"),
         (b"{}", "invalid-request"),
@@ -134,10 +135,11 @@ def test_what_the_line_does_not_name_stays(
         (b'{"digest":"sha256:' + b"0" * 64 + b'"}\ndata', "integrity"),
     ],
 )
-@pytest.mark.parametrize("is_chunked", [False, True])
+@each("is_chunked", [False, True])
 def test_a_value_that_is_refused_changes_nothing(
     url: str, store: MemoryStore, web: requests.Session, body: bytes, problem: str, is_chunked: bool
 ) -> None:
+    empty(store)
     store.set("a", b"old", metadata={"n": 1})
     before = store.get("a").record
     for key in ("a", "new"):

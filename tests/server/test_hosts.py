@@ -6,6 +6,7 @@ from kvstore.errors import InvalidRequestError
 from kvstore.server import serve_background
 from kvstore.server.hosts import Hosts
 from kvstore.stores.memory import MemoryStore
+from tests.cases import each
 from tests.server.sockets import Wire
 
 
@@ -90,7 +91,7 @@ def test_any_name() -> None:
         assert status(url) == 400
 
 
-@pytest.mark.parametrize("name", ["", "http://localhost", "a b", "localhost:x", "a/b", 5])
+@each("name", ["", "http://localhost", "a b", "localhost:x", "a/b", 5])
 def test_names_that_are_none(name: str) -> None:
     with pytest.raises(InvalidRequestError, match="no host name"):
         Hosts([name])
@@ -99,8 +100,8 @@ def test_names_that_are_none(name: str) -> None:
 # -- pages of other sites ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("lines", "allowed"),
+@each(
+    "lines, allowed",
     [
         ([], True),
         (["Origin: http://localhost"], True),
@@ -114,7 +115,7 @@ def test_names_that_are_none(name: str) -> None:
         (["Sec-Fetch-Site: same-site", "Origin: http://localhost"], False),
     ],
 )
-@pytest.mark.parametrize("method", ["PUT", "POST", "DELETE"])
+@each("method", ["PUT", "POST", "DELETE"])
 def test_who_may_change_something(
     url: str, store: MemoryStore, lines: list[str], allowed: bool, method: str
 ) -> None:

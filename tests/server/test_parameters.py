@@ -10,6 +10,7 @@ from kvstore.documents import dump_json
 from kvstore.errors import InvalidRequestError
 from kvstore.query import Query
 from kvstore.server.parameters import parse_parameters
+from tests.cases import each
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -38,9 +39,7 @@ def test_everything_is_asked() -> None:
     assert not asked.is_count
 
 
-@pytest.mark.parametrize(
-    ("word", "is_count"), [("", True), ("1", True), ("true", True), ("0", False), ("false", False)]
-)
+@each("word, is_count", [("", True), ("1", True), ("true", True), ("0", False), ("false", False)])
 def test_count(word: str, is_count: bool) -> None:
     assert parse_parameters(f"$count={word}".encode()).is_count is is_count
 

@@ -11,6 +11,7 @@ import requests
 from kvstore.server import serve_background
 from kvstore.stores.memory import MemoryStore
 from kvstore.writes import Change, Written
+from tests.cases import each, empty
 from tests.corpora import Entry, entries
 from tests.server.sockets import Wire, ask
 
@@ -20,12 +21,13 @@ def spelled(field: str, revision: str) -> str:
     return re.sub(r'"e1(?=")', f'"{revision}', field)
 
 
-@pytest.mark.parametrize(
+@each(
     "entry",
     list(entries("conditionals")),
     ids=lambda e: ascii(f"{e['method']} {e['if_match']} {e['if_none_match']}")[:50],
 )
 def test_conditionals_corpus(url: str, store: MemoryStore, entry: Entry) -> None:
+    empty(store)
     method, exists = entry["method"], bool(entry["exists"])
     revision = store.set("a", b"old", metadata={}) if exists else "none"
     assert revision is not None
@@ -68,9 +70,9 @@ WRITES = [
 ]
 
 
-@pytest.mark.parametrize(("method", "target", "body"), WRITES)
-@pytest.mark.parametrize(
-    ("lines", "is_done"),
+@each("method, target, body", WRITES)
+@each(
+    "lines, is_done",
     [
         (['If-Match: "NOW"'], True),
         (['If-Match: "x", "NOW"'], True),
@@ -99,6 +101,7 @@ def test_writes_under_conditions(
     lines: list[str],
     is_done: bool,
 ) -> None:
+    empty(store)
     revision = store.set("a", b"old", metadata={"old": 1})
     before = store.get("a").record
     answer = ask(

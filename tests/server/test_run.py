@@ -12,16 +12,19 @@ from urllib.parse import urlsplit
 import pytest
 
 from kvstore.errors import InvalidRequestError, StoreError
-from kvstore.server import Limits, serve, serve_background
-from kvstore.server.run import is_loopback, running
+from kvstore.server import Limits, Settings, serve, serve_background
+from kvstore.server.refusals import is_loopback
+from kvstore.server.run import running
 from kvstore.stores.memory import MemoryStore
+from tests.cases import each
 from tests.server.sockets import Wire, ask
 
 ROOT = Path(__file__).parents[2]
 
 SERVER = """
 import signal
-from kvstore.server import serve
+from kvstore.server import Settings, serve
+from kvstore.server.settings import AccessRules
 from kvstore.stores.memory import MemoryStore
 
 class Store(MemoryStore):
@@ -34,17 +37,15 @@ def ready(url):
 # Not what they are usually: a job that a script runs in the background ignores SIGINT.
 numbers = [signal.SIGINT, signal.SIGTERM]
 before = [signal.getsignal(number) for number in numbers]
-serve(Store(), {host!r}, 0, insecure={insecure}, hosts={hosts!r}, ready=ready)
+serve(Store(), Settings(host={host!r}, port=0, log_format="none", {more}), ready=ready)
 assert [signal.getsignal(number) for number in numbers] == before
 print("ended", flush=True)
 """
 
 
-def child(
-    host: str = "127.0.0.1", insecure: bool = False, hosts: object = None
-) -> subprocess.Popen[str]:
+def child(host: str = "127.0.0.1", more: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", SERVER.format(host=host, insecure=insecure, hosts=hosts)],
+        [sys.executable, "-c", SERVER.format(host=host, more=more)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -75,17 +76,39 @@ def test_serve_ends_while_clients_are_there() -> None:
     assert (out, process.returncode) == ("disconnected\nended\n", 0)
 
 
+@pytest.mark.parametrize("is_patient", [True, False])
+def test_what_is_on_its_way_has_time_to_end_until_a_second_signal(is_patient: bool) -> None:
+    with child(more="grace=60") as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        with Wire(url) as wire:
+            wire.head("PUT", "/keys/a/data", "Content-Length: 200000", "Expect: 100-continue")
+            assert wire.socket.recv(100).startswith(b"HTTP/1.1 100 ")
+            wire.send(bytes(100_000))
+            process.terminate()
+            with pytest.raises(ConnectionError):
+                while True:
+                    ask(url, "GET", "/query")
+            if is_patient:
+                wire.send(bytes(100_000))
+                assert wire.read("PUT").status == 201
+            else:
+                process.terminate()
+            out, err = process.communicate(timeout=50)
+    assert (out, err, process.returncode) == ("disconnected\nended\n", "", 0)
+
+
 @pytest.mark.parametrize(
-    ("host", "hosts", "name"),
+    ("host", "more", "name"),
     [
-        ("localhost", None, "localhost"),
-        ("127.0.0.1", ["other.example"], "other.example"),
-        ("0.0.0.0", None, "localhost"),
-        ("127.0.0.2", None, "127.0.0.2"),
+        ("localhost", "", "localhost"),
+        ("127.0.0.1", "allow_hosts=('other.example',)", "other.example"),
+        ("0.0.0.0", "insecure=True", "localhost"),
+        ("127.0.0.2", "", "127.0.0.2"),
     ],
 )
-def test_addresses_to_listen_at(host: str, hosts: object, name: str) -> None:
-    with child(host, insecure=True, hosts=hosts) as process:
+def test_addresses_to_listen_at(host: str, more: str, name: str) -> None:
+    with child(host, f"access=AccessRules(open=True), {more}") as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         with Wire(url) as wire:
@@ -96,14 +119,14 @@ def test_addresses_to_listen_at(host: str, hosts: object, name: str) -> None:
     assert status == 200
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.168.1.5", "example.org", "[::]"])
+@each("host", ["0.0.0.0", "::", "", "192.168.1.5", "example.org", "[::]"])
 def test_other_machines_are_not_served_by_accident(host: str) -> None:
-    with pytest.raises(InvalidRequestError, match="insecure=True"):
-        serve(MemoryStore(), host, 0)
+    with pytest.raises(InvalidRequestError, match="--insecure"):
+        serve(MemoryStore(), Settings(host=host, port=0))
 
 
-@pytest.mark.parametrize(
-    ("host", "expected"),
+@each(
+    "host, expected",
     [
         ("localhost", True),
         ("127.0.0.1", True),
@@ -125,7 +148,7 @@ def test_a_port_that_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(OSError, match="Address already in use"):
-            serve(MemoryStore(), port=port)
+            serve(MemoryStore(), Settings(port=port))
         with (
             pytest.raises(OSError, match="Address already in use"),
             serve_background(MemoryStore(), port=port),

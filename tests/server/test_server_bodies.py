@@ -12,6 +12,7 @@ from kvstore.server import bodies as module
 from kvstore.server.answers import Refusal
 from kvstore.server.bodies import PIECE, SMALL, Body, parse_length
 from kvstore.server.workers import Disconnected
+from tests.cases import each
 
 
 class Client:
@@ -59,8 +60,8 @@ def test_pieces_have_about_a_megabyte() -> None:
     assert PIECE == 1 << 20
 
 
-@pytest.mark.parametrize(
-    ("options", "is_small"),
+@each(
+    "options, is_small",
     [
         ({"chunked": False}, True),
         ({"chunked": False, "length": 0}, True),
@@ -163,8 +164,8 @@ def test_drain_takes_only_so_long() -> None:
     asyncio.run(body_of(Client([b"x", 60.0, b"y"]), Limits(drain_time=0.01)).drain())
 
 
-@pytest.mark.parametrize(
-    ("lines", "length"),
+@each(
+    "lines, length",
     [
         ([], None),
         (["0"], 0),
@@ -177,7 +178,7 @@ def test_lengths(lines: list[str], length: int | None) -> None:
     assert parse_length(lines) == length
 
 
-@pytest.mark.parametrize(
+@each(
     "lines",
     [[""], ["-1"], ["+1"], ["1.0"], ["1_0"], ["٣"], ["x"], ["1", "1"], ["1, 1"], ["1" * 20]],
 )

@@ -8,6 +8,7 @@ import pytest
 
 from kvstore.errors import InvalidRequestError
 from kvstore.server import Limits
+from tests.cases import each
 
 
 def test_defaults() -> None:
@@ -23,6 +24,8 @@ def test_defaults() -> None:
         "heartbeat": 15.0,
         "batch": 1000,
         "batch_bytes": 16 << 20,
+        "have": 10_000,
+        "have_bytes": 16 << 20,
         "uploads": 1000,
         "upload_bytes": 50 << 30,
         "upload_time": 86400.0,
@@ -39,8 +42,8 @@ def test_defaults() -> None:
     }
 
 
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Limits)])
-@pytest.mark.parametrize("value", [0, -1, None, "5", True, float("nan")])
+@each("name", [field.name for field in dataclasses.fields(Limits)])
+@each("value", [0, -1, None, "5", True, float("nan")])
 def test_what_is_no_limit(name: str, value: Any) -> None:
     with pytest.raises(InvalidRequestError, match=f"The limit '{name}' is"):
         Limits(**{name: value})

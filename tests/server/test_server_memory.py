@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 # A store that keeps what is known of data, and not the data: they are zeros when they are read.
 SERVER = """
 import hashlib, io, secrets, time
-from kvstore.server import serve
+from kvstore.server import Settings, serve
 from kvstore.store import Store
 from kvstore.values import Record, Value
 from kvstore.writes import Written, missing
@@ -63,7 +63,7 @@ class Hole(Store):
     def _delete(self, key, condition):
         return self.records.pop(key).metadata
 
-serve(Hole(), port=0, ready=lambda url: print(url, flush=True))
+serve(Hole(), Settings(port=0), ready=lambda url: print(url, flush=True))
 """
 
 

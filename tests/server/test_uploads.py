@@ -13,6 +13,7 @@ import requests
 from kvstore.server import Limits, serve_background
 from kvstore.stores.memory import MemoryStore
 from kvstore.writes import Change, Written
+from tests.cases import each, empty
 from tests.corpora import Entry, entries
 from tests.server.sockets import Wire, ask, chunked
 
@@ -27,10 +28,9 @@ def sha256(data: bytes) -> str:
 # -- digests -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "entry", list(entries("digests")), ids=lambda e: f"{e['header']}: {e['value'][:30]}"
-)
+@each("entry", list(entries("digests")), ids=lambda e: f"{e['header']}: {e['value'][:30]}")
 def test_digest_corpus(url: str, store: MemoryStore, entry: Entry) -> None:
+    empty(store)
     answer = ask(url, "PUT", "/keys/a/data", f"{entry['header']}: {entry['value']}", body=b"hello")
     allowed = {
         "ok": {201},
@@ -287,6 +287,7 @@ def test_a_store_that_fails_while_it_reads(reads: int, caplog: pytest.LogCapture
                 "type": "about:blank",
                 "title": "Internal Server Error",
                 "status": 500,
+                "request_id": answer.headers["X-Request-Id"],
             }
     assert "/secret/disk" in caplog.text
 

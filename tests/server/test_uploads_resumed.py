@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
+import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -348,3 +351,105 @@ def test_without_a_folder_nothing_is_left(web: requests.Session) -> None:
             assert {file.name[:32] for file in folder.iterdir()} == {path.rpartition("/")[2]}
             assert folder.stat().st_mode & 0o77 == 0
         assert not folder.exists()
+
+
+# -- several servers -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[tuple[SQLiteStore, list[str], list[Clock]]]:
+    """A store, and the URLs and clocks of two servers over it that share their uploads."""
+    folder = tmp_path / "store"
+    with (
+        SQLiteStore(folder) as store,
+        SQLiteStore(folder) as other,
+        contextlib.ExitStack() as stack,
+    ):
+        urls, clocks = [], []
+        for served in (store, other):
+            app = create_app(served, uploads_folder=folder / "uploads")
+            app.site.partials.clock = clock = Clock()
+            clock.now = time.time()
+            clocks.append(clock)
+            urls.append(stack.enter_context(running(app)))
+        yield store, urls, clocks
+
+
+def test_what_one_server_began_another_one_goes_on_with(two: Any, tmp_path: Path) -> None:
+    store, urls, _ = two
+    value = json.dumps({**VALUE, "digest": f"sha256:{hashlib.sha256(DATA).hexdigest()}"})
+    path = begin(urls[0], len(DATA), named(value=value))
+    for turn, begun in enumerate(range(0, len(DATA), 100_000)):
+        url = urls[turn % 2]
+        assert offset_of(url, path) == begun
+        assert patch(url, path, begun, DATA[begun : begun + 100_000]).status == 204
+    assert store.to_bytes("a") == DATA
+    assert not store.verify().problems
+    for url in urls:
+        assert head(url, path).headers["ETag"] == f'"{store.record("a").revision}"'
+    assert ask(urls[0], "DELETE", path, TUS).status == 204
+    assert head(urls[1], path).status == 404
+    assert list((tmp_path / "store" / "uploads").iterdir()) == []
+
+
+def test_of_all_servers_one_request_at_a_time_adds_to_an_upload(two: Any) -> None:
+    store, urls, clocks = two
+    path = begin(urls[0])
+    with stalled(urls[0], path, 50_000) as wire:
+        for method in ("PATCH", "DELETE"):
+            lines = (TUS, PART, "Upload-Offset: 50000")
+            assert ask(urls[1], method, path, *lines).problem["status"] == 423
+        # The other one says what is sure to stay.
+        assert offset_of(urls[1], path) == 0
+        for clock in clocks:
+            clock.now += 11
+        late = patch(urls[1], path, 0, DATA)
+        assert (late.status, late.headers["Upload-Offset"]) == (409, "50000")
+        assert wire.read("PATCH").problem["status"] == 423
+    assert finish(urls[1], path, DATA).status == 204
+    assert store.to_bytes("a") == DATA
+    assert store.sequence() == 1
+
+
+# -- the file of an upload becomes that of the store ----------------------------------------
+
+
+def test_a_large_upload_is_not_copied(tmp_path: Path) -> None:
+    with SQLiteStore(tmp_path / "store") as store:
+        folder = tmp_path / "store" / "uploads"
+        with serve_background(store, uploads_folder=folder) as url:
+            path = begin(url)
+            assert patch(url, path, 0, DATA[:100]).status == 204
+            inode = (folder / path.rpartition("/")[2]).stat().st_ino
+            assert patch(url, path, 100, DATA[100:]).status == 204
+            blobs = [file for file in (tmp_path / "store" / "blobs").rglob("*") if file.is_file()]
+            assert [blob.stat().st_ino for blob in blobs] == [inode]
+            assert [blob.stat().st_nlink for blob in blobs] == [1]
+        assert store.record("a").digest == f"sha256:{hashlib.sha256(DATA).hexdigest()}"
+        assert store.to_bytes("a") == DATA
+        assert not store.verify().problems
+
+
+def test_an_upload_that_the_store_refuses_leaves_nothing_there(tmp_path: Path) -> None:
+    with SQLiteStore(tmp_path / "store") as store:
+        folder = tmp_path / "store" / "uploads"
+        with serve_background(store, uploads_folder=folder) as url:
+            path = begin(url, len(DATA), named(), "If-None-Match: *")
+            assert patch(url, path, 0, DATA[:-1]).status == 204
+            store.set("a", b"other")
+            assert patch(url, path, len(DATA) - 1, DATA[-1:]).status == 412
+            assert list(folder.iterdir()) == []
+        assert not [file for file in (tmp_path / "store" / "blobs").rglob("*") if file.is_file()]
+        assert not store.verify().problems
+
+
+def test_what_is_on_another_disk_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def other_disk(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", other_disk)
+    with SQLiteStore(tmp_path / "store") as store, serve_background(store) as url:
+        path = begin(url)
+        assert patch(url, path, 0, DATA).status == 204
+        assert store.to_bytes("a") == DATA
+        assert not store.verify().problems
