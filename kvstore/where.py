@@ -192,10 +192,15 @@ def _begins(operand: Any) -> Callable[[Any], bool]:
 
 
 def _contains(operand: Any) -> Callable[[Any], bool]:
+    is_scalar = isinstance(operand, _SCALARS)
+
     def test(value: Any) -> bool:
         if isinstance(value, str):
             return isinstance(operand, str) and operand in value
-        return isinstance(value, list) and any(json_equal(item, operand) for item in value)
+        # Whatever JSON takes for equal, so does Python: a long array is passed over at once.
+        if not isinstance(value, list) or (is_scalar and operand not in value):
+            return False
+        return any(json_equal(item, operand) for item in value)
 
     return test
 

@@ -59,6 +59,7 @@ class Server(uvicorn.Server):
         self.on_start: Callable[[], object] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
+        self._signals = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -88,7 +89,10 @@ class Server(uvicorn.Server):
                 self._loop.call_soon_threadsafe(self._wake.set)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit and self._loop is not None:
+        # Not whether it was told to end: a signal to the whole group comes beside the word of the
+        # process that looks after this one, and is no second one.
+        self._signals += 1
+        if self._signals > 1 and self._loop is not None:
             with contextlib.suppress(RuntimeError):  # it has ended already
                 self._loop.call_soon_threadsafe(self._cut)
         self.stop()

@@ -18,6 +18,9 @@ from kvstore.server.spooling import VARY, spooled
 #: Bytes of lines after which an answer ends, though there may be more to tell.
 _ENOUGH = 16 << 20
 
+#: Seconds between two looks of a feed, in which nothing happens, at the credentials of its reader.
+_LOOK = 1.0
+
 _LINES: Field = (b"content-type", wire.RECORDS_TYPE.encode())
 _EVENTS: Field = (b"content-type", wire.EVENTS_TYPE.encode())
 # Of nginx, which would gather the events of half a minute.
@@ -80,11 +83,16 @@ def _viewer(site: Site) -> Viewer:
 
 async def _tell(site: Site, exchange: Exchange, watcher: Watcher) -> None:
     await exchange.write(b": the feed is open\n\n")
+    heartbeat, silence = site.limits.heartbeat, 0.0
+    patience = heartbeat if site.caller is None else min(heartbeat, _LOOK)
     try:
-        while (events := await watcher.next(site.limits.heartbeat)) is not None:
+        while (events := await watcher.next(patience)) is not None:
             if site.caller is not None and not site.caller.holds():
                 return  # ended as at the end of the server: who comes back is told why
-            await exchange.write(events or b": heartbeat\n\n")
+            silence = 0.0 if events else silence + patience
+            if events or silence >= heartbeat:
+                silence = 0.0
+                await exchange.write(events or b": heartbeat\n\n")
     except ChangesLostError as error:
         lost = dump_json({"oldest": error.oldest})
         await exchange.write(b"event: lost\ndata: %b\n\n" % lost)

@@ -129,10 +129,13 @@ def _plan(site: Site, exchange: Exchange) -> Plan:
     metadata = tus.parse_metadata(text)
     key = _key(metadata)
     value = tus.decoded(metadata, "value")
-    if value is not None:
-        parse_head(site, value, key)
+    head = None if value is None else parse_head(site, value, key)
     filetype = tus.decoded(metadata, "filetype")
     guard = guard_write(site, exchange, key, site.find(key))
+    permissions = None if head is None else head.permissions
+    change = Change(metadata={}, permissions=permissions, condition=guard.condition)
+    with guard.held():
+        site.demand_change(key, change)  # and once more at the end, which may be hours from now
     return Plan(
         key,
         length,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvstore.authorizing import AuthorizingStore
+from kvstore.compose.authorized import AuthorizedStore
 from kvstore.errors import KeyNotFoundError, UnsupportedOperationError
 from kvstore.history import check_version
 from kvstore.query import Query
@@ -22,7 +23,7 @@ from kvstore.server.paths import Paths
 from kvstore.server.workers import Workers
 from kvstore.store import ReadOnlyStore, Store
 from kvstore.values import PUBLIC, Record, Value
-from kvstore.writes import Condition, Written
+from kvstore.writes import Change, Condition, Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,15 @@ class Site:
         return self.store.get(key, version=version)
 
     # -- what the public methods cannot do --------------------------------------------------
+
+    def demand_change(self, key: str, change: Change) -> None:
+        """Refuse a change before its data come, if the caller may not make it as things are now.
+
+        Raises:
+            AuthorizationError, ConflictError: as :meth:`Store.write` would.
+        """
+        if isinstance(self.store, AuthorizedStore):
+            self.store._allowed(key, change, self.store._known(key))
 
     def restore(self, key: str, version: str, condition: Condition) -> Written:
         """Set a key back; not by ``restore``, which tells less and knows ``if_match`` alone."""

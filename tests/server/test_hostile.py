@@ -1,0 +1,116 @@
+"""Callers who mean harm, or do it unknowingly."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from kvstore.query import Query
+from kvstore.server import serve_background
+from kvstore.server.limits import Limits
+from kvstore.stores.memory import MemoryStore
+from kvstore.where import compile_where
+from tests.server.access import lab_of
+from tests.server.events import Stream
+from tests.server.sockets import ask
+from tests.server.tus import TUS, named
+
+
+def test_a_feed_in_silence_ends_with_the_token(tmp_path: Path) -> None:
+    # Long before its next sign of life, and with nothing that is changed meanwhile.
+    with lab_of(MemoryStore(), tmp_path, limits=Limits(heartbeat=10_000)) as lab:
+        with Stream(lab.url, lab.line("bob")) as stream:
+            stream.begin()
+            lab.tokens.revoke("bob")
+            assert stream.block() == []
+        assert lab.ask("bob", "GET", "/changes").status == 401
+
+
+def test_an_upload_that_could_not_be_stored_is_not_begun(tmp_path: Path) -> None:
+    with lab_of(MemoryStore(), tmp_path) as lab:
+        lab.put("ann", "hidden")
+        lab.ask("ann", "PUT", "/keys/shown/value", body=b"{}\n")
+        lab.ask("ann", "POST", "/keys/shown/auth", body=b'{"read": ["bob"], "write": ["eve"]}')
+        mine = {"permissions": {"owned": ["eve"]}}
+        for name, key, value, status in (
+            ("bob", "hidden", {}, 403),
+            ("bob", "shown", {}, 403),
+            ("bob", "new", mine, 201),
+            ("eve", "shown", {}, 201),
+            ("eve", "shown", mine, 403),
+            ("ann", "shown", mine, 201),
+        ):
+            told = named(key, value=json.dumps(value).encode())
+            lines = (TUS, "Upload-Length: 4", told)
+            assert lab.ask(name, "POST", "/uploads", *lines).status == status, (name, key)
+
+
+class _Counting(MemoryStore):
+    """Counts for as long as it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = threading.Semaphore(0)
+        self.go = threading.Event()
+
+    def _count(self, query: Query) -> int:
+        self.began.release()
+        assert self.go.wait(60)
+        return super()._count(query)
+
+
+def test_who_counts_for_long_keeps_nobody_else_waiting() -> None:
+    store = _Counting()
+    with store, serve_background(store, limits=Limits(workers=1)) as url:
+        store.set("a", b"data")
+        answers = []
+
+        def count() -> None:
+            answers.append(ask(url, "GET", "/query?$count=true").body)
+
+        threads = [threading.Thread(target=count) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for _ in threads:
+            assert store.began.acquire(timeout=60)
+        assert ask(url, "GET", "/keys/a/data").body == b"data"
+        store.go.set()
+        for thread in threads:
+            thread.join()
+        assert answers == [b'{"count":1}'] * 3
+
+
+@pytest.mark.parametrize(
+    ("value", "operand", "holds"),
+    [
+        ([1, True], True, True),
+        ([1], True, False),
+        ([True], 1, False),
+        ([0, ""], None, False),
+        ([True, 1.0], 1, True),
+        ([[1], {"a": True}], {"a": 1}, False),
+        ([[1], {"a": True}], {"a": True}, True),
+        ([[1.0]], [1], True),
+        ("text", "ex", True),
+        ("1", 1, False),
+    ],
+)
+def test_an_array_contains_what_is_equal_as_json(value, operand, holds) -> None:
+    assert compile_where({"field": {"contains": operand}})({"field": value}) is holds
+
+
+def test_a_filter_on_long_arrays_may_be_long() -> None:
+    # As long as a URL may be; each part is another look at each element.
+    where = {"all": [{"not": {"a": {"contains": n}}} for n in range(1000, 1150)]}
+    with MemoryStore() as store, serve_background(store) as url:
+        for n in range(100):
+            store.set_metadata(f"{n:03}", {"a": list(range(n % 3, 1000))})
+        store.set_metadata("other", {"a": [1001]})
+        found = ask(url, "GET", f"/query?$where={quote(json.dumps(where, separators=(',', ':')))}")
+        assert found.status == 414
+        text = quote(json.dumps(where, separators=(",", ":")), safe='{}[]:,"')
+        assert len(ask(url, "GET", f"/query?$where={text}").body.split()) == 100
