@@ -49,7 +49,7 @@ PACKAGES: dict[str, list[str]] = {
 OTHERS: dict[str, list[str]] = {
     "jsonschema": ["documents", "writes"],
     "referencing": ["documents"],
-    "requests": ["transport", "stores.dynamic_url", "testing", "server.oidc_keys"],
+    "requests": ["transport", "stores.dynamic_url", "testing", "server.access.oidc_keys"],
     "urllib3": ["transport", "testing"],
     "click": ["cli"],
     "rich": ["cli"],
@@ -64,9 +64,9 @@ OTHERS: dict[str, list[str]] = {
     "hypothesis": ["testing"],
     "pytest": ["testing"],
     "responses": ["testing"],
-    "filelock": ["compose.locks", "server.tokens"],
-    "jwt": ["server.oidc", "server.oidc_keys"],
-    "cryptography": ["server.oidc_keys"],
+    "filelock": ["compose.locks", "server.access.tokens"],
+    "jwt": ["server.access.oidc", "server.access.oidc_keys"],
+    "cryptography": ["server.access.oidc_keys"],
     "defusedxml": ["profiles.xmllists"],
 }
 REQUIRED = {"jsonschema", "referencing", "requests", "urllib3"}

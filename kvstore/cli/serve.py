@@ -19,7 +19,7 @@ from kvstore.errors import InvalidRequestError
 from kvstore.opening import open_store
 
 if TYPE_CHECKING:
-    from kvstore.server.settings import Settings
+    from kvstore.server.running.settings import Settings
 
 # Options that only some stores have, and the schemes of these.
 _STORES_WITH = {"keep_versions": ("sqlite", "memory"), "durable": ("sqlite", "file")}
@@ -46,8 +46,8 @@ def serve(ctx: click.Context, output: Output, /, **more: Any) -> None:
     # Starlette and uvicorn are an extra of their own, and take long to import.
     try:
         from kvstore.server import serve as run
-        from kvstore.server.admission import sentences
-        from kvstore.server.refusals import refusals
+        from kvstore.server.access.admission import sentences
+        from kvstore.server.running.refusals import refusals
     except ModuleNotFoundError as error:
         raise click.UsageError(f"Serving needs: pip install 'kvstore[server]' ({error})") from None
     settings = _settings(ctx, more["config"])
@@ -74,7 +74,7 @@ def serve(ctx: click.Context, output: Output, /, **more: Any) -> None:
 
 
 def _settings(ctx: click.Context, config: Path | None) -> Settings:
-    from kvstore.server.configuring import Given, from_environment, from_file, settings_of
+    from kvstore.server.running.configuring import Given, from_environment, from_file, settings_of
 
     typed = {name: Given(value, place) for name, (value, place) in said(ctx).items()}
     try:
@@ -105,8 +105,8 @@ def _misfits(url: str, options: dict[str, Any]) -> list[str]:
 
 
 def _show(output: Output, settings: Settings, refused: list[str]) -> None:
-    from kvstore.server.admission import sentences
-    from kvstore.server.configuring import effective
+    from kvstore.server.access.admission import sentences
+    from kvstore.server.running.configuring import effective
 
     found = {**effective(settings), "store": _shown(settings.store or "")}
     output.document(found)

@@ -17,8 +17,8 @@ from kvstore.cli.output import Output, output_options, with_output
 from kvstore.cli.spelling import Column, iso_time, show_time
 
 if TYPE_CHECKING:
-    from kvstore.server.token_file import Token
-    from kvstore.server.tokens import Tokens
+    from kvstore.server.access.token_file import Token
+    from kvstore.server.access.tokens import Tokens
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -142,7 +142,7 @@ def revoke(output: Output, /, name: str, store: str | None, file: Path | None) -
 
 def _tokens(store: str | None, file: Path | None, *, is_to_be: bool = False) -> Tokens:
     try:
-        from kvstore.server.tokens import Tokens
+        from kvstore.server.access.tokens import Tokens
     except ModuleNotFoundError as error:
         raise click.UsageError(f"Tokens need: pip install 'kvstore[server]' ({error})") from None
     if file is not None:

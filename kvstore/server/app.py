@@ -17,26 +17,27 @@ from starlette.types import Receive, Scope, Send
 from kvstore.keys import check_key
 from kvstore.profiles.service import URL_FORMAT, URL_FORMAT_NO_PART
 from kvstore.profiles.templates import Template
+from kvstore.server.access.callers import Access
+from kvstore.server.access.callers import Scope as CallerScope
+from kvstore.server.access.views import Views
 from kvstore.server.answers import NotAllowedError, Refusal, Reply, problem_reply
 from kvstore.server.browser.pages import pages
-from kvstore.server.callers import Access
-from kvstore.server.callers import Scope as CallerScope
 from kvstore.server.exchange import Exchange
 from kvstore.server.feed import Feed
-from kvstore.server.handlers_data import delete_key
-from kvstore.server.handlers_have import post_have
-from kvstore.server.handlers_service import capabilities
-from kvstore.server.handlers_uploads import begin_tus
-from kvstore.server.health import Health
-from kvstore.server.holding import Holds
+from kvstore.server.handlers.data import delete_key
+from kvstore.server.handlers.have import post_have
+from kvstore.server.handlers.openapi import Description
+from kvstore.server.handlers.parameters import refuse_version
+from kvstore.server.handlers.service import capabilities
+from kvstore.server.handlers.uploads import begin_tus
 from kvstore.server.hosts import LOCAL, Hosts
 from kvstore.server.limits import Limits
-from kvstore.server.metrics import Metrics
-from kvstore.server.observing import Observer
-from kvstore.server.openapi import Description
-from kvstore.server.parameters import refuse_version
-from kvstore.server.partials import Partials
+from kvstore.server.observing.health import Health
+from kvstore.server.observing.metrics import Metrics
+from kvstore.server.observing.observer import Observer
 from kvstore.server.paths import METRICS_PATH, Paths
+from kvstore.server.resumable.holding import Holds
+from kvstore.server.resumable.partials import Partials
 from kvstore.server.routes import (
     READS_VERSIONS,
     UPLOAD,
@@ -49,7 +50,6 @@ from kvstore.server.routes import (
     templates_of,
 )
 from kvstore.server.site import Site
-from kvstore.server.views import Views
 from kvstore.server.workers import Disconnected, Workers
 from kvstore.store import ReadOnlyStore
 

@@ -11,10 +11,10 @@ from typing import BinaryIO
 from starlette.types import Message, Receive, Scope, Send
 
 from kvstore.errors import InvalidRequestError
-from kvstore.server import ids
 from kvstore.server.answers import CLOSE, Field, Reply
 from kvstore.server.bodies import PIECE, Body, parse_length
 from kvstore.server.limits import Limits
+from kvstore.server.observing import ids
 from kvstore.server.workers import Disconnected, Workers
 
 

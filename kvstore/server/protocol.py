@@ -14,11 +14,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from kvstore.documents import dump_json
 from kvstore.profiles.problems import MEDIA_TYPE
-from kvstore.server import ids
 from kvstore.server.answers import CLOSE, NO_STORE, NOSNIFF, Field, blank_problem, length_field
 from kvstore.server.ending import Ending
 from kvstore.server.limits import Limits
-from kvstore.server.observing import Observer
+from kvstore.server.observing import ids
+from kvstore.server.observing.observer import Observer
 
 
 class _Refused(Exception):  # noqa: N818 - thrown through the parser, to stop it

@@ -10,10 +10,10 @@ from kvstore.profiles.service import PARTS, VALUE_PART, VERSIONS_PART
 from kvstore.profiles.wire import SERVICE_PATH
 from kvstore.server.answers import NotAllowedError, Reply
 from kvstore.server.exchange import Exchange
-from kvstore.server.handlers_batch import post_batch
-from kvstore.server.handlers_changes import get_changes
-from kvstore.server.handlers_data import get_data, put_data
-from kvstore.server.handlers_documents import (
+from kvstore.server.handlers.batch import post_batch
+from kvstore.server.handlers.changes import get_changes
+from kvstore.server.handlers.data import get_data, put_data
+from kvstore.server.handlers.documents import (
     get_metadata,
     get_permissions,
     post_metadata,
@@ -21,18 +21,18 @@ from kvstore.server.handlers_documents import (
     put_metadata,
     put_permissions,
 )
-from kvstore.server.handlers_have import post_have
-from kvstore.server.handlers_query import get_query
-from kvstore.server.handlers_service import capabilities, get_service
-from kvstore.server.handlers_uploads import (
+from kvstore.server.handlers.have import post_have
+from kvstore.server.handlers.query import get_query
+from kvstore.server.handlers.service import capabilities, get_service
+from kvstore.server.handlers.uploads import (
     delete_upload,
     head_upload,
     options_uploads,
     patch_upload,
     post_upload,
 )
-from kvstore.server.handlers_value import get_value, put_value
-from kvstore.server.handlers_versions import get_versions, post_versions
+from kvstore.server.handlers.value import get_value, put_value
+from kvstore.server.handlers.versions import get_versions, post_versions
 from kvstore.server.paths import BROWSER_PATH, METRICS_PATH, OPENAPI_PATH
 from kvstore.server.site import Site
 

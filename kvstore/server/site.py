@@ -14,12 +14,12 @@ from kvstore.compose.authorized import AuthorizedStore
 from kvstore.errors import KeyNotFoundError, UnsupportedOperationError
 from kvstore.history import check_version
 from kvstore.query import Query
-from kvstore.server.callers import Caller
+from kvstore.server.access.callers import Caller
 from kvstore.server.feed import Feed
-from kvstore.server.holding import Holds
 from kvstore.server.limits import Limits
-from kvstore.server.partials import Partials
 from kvstore.server.paths import Paths
+from kvstore.server.resumable.holding import Holds
+from kvstore.server.resumable.partials import Partials
 from kvstore.server.workers import Workers
 from kvstore.store import ReadOnlyStore, Store
 from kvstore.values import PUBLIC, Record, Value

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, Route, expect
 from kvstore.compose import ReadOnly
 from kvstore.errors import AuthenticationError
 from kvstore.server import serve_background
-from kvstore.server.callers import Access, Authenticator, Caller
+from kvstore.server.access.callers import Access, Authenticator, Caller
 from kvstore.stores.memory import MemoryStore
 from kvstore.stores.sqlite import SQLiteStore
 from kvstore.values import PUBLIC

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from kvstore.server import create_app
-from kvstore.server.run import running
+from kvstore.server.running.run import running
 from kvstore.stores.memory import MemoryStore
 from kvstore.stores.sqlite import SQLiteStore
 from tests.browser.visits import Serving, Visit, Visiting

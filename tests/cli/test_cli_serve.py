@@ -13,7 +13,7 @@ from kvstore import server
 from kvstore.errors import AuthenticationError
 from kvstore.opening import open_store
 from kvstore.server import Limits
-from kvstore.server.settings import AccessRules, Oidc, Settings
+from kvstore.server.running.settings import AccessRules, Oidc, Settings
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 from kvstore.cli.tokens import token_command
 from kvstore.opening import open_store
 from kvstore.server import serve_background
-from kvstore.server.callers import Access
-from kvstore.server.token_access import TokenAuthenticator
-from kvstore.server.token_text import id_in
-from kvstore.server.tokens import Tokens
+from kvstore.server.access.callers import Access
+from kvstore.server.access.token_access import TokenAuthenticator
+from kvstore.server.access.token_text import id_in
+from kvstore.server.access.tokens import Tokens
 from kvstore.stores.memory import MemoryStore
 from tests.cli.terminal import run_in_terminal
 

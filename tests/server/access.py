@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from kvstore.server import serve_background
-from kvstore.server.callers import Access
+from kvstore.server.access.callers import Access
+from kvstore.server.access.token_access import TokenAuthenticator
+from kvstore.server.access.tokens import Tokens
 from kvstore.server.limits import Limits
-from kvstore.server.token_access import TokenAuthenticator
-from kvstore.server.tokens import Tokens
 from kvstore.stores.memory import MemoryStore
 from kvstore.stores.sqlite import SQLiteStore
 from tests.server.sockets import Answer, ask

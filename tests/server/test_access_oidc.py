@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from kvstore.server import Settings, serve_background
-from kvstore.server.admission import access_of
-from kvstore.server.callers import Access
-from kvstore.server.oidc import OidcAuthenticator
-from kvstore.server.settings import AccessRules, Oidc
-from kvstore.server.tokens import Tokens
+from kvstore.server.access.admission import access_of
+from kvstore.server.access.callers import Access
+from kvstore.server.access.oidc import OidcAuthenticator
+from kvstore.server.access.tokens import Tokens
+from kvstore.server.running.settings import AccessRules, Oidc
 from kvstore.stores.memory import MemoryStore
 from tests.server.sockets import Answer, Wire, ask
 

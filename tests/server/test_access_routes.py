@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from kvstore.server import token_text
+from kvstore.server.access import token_text
 from kvstore.server.paths import BROWSER_PATH, HEALTH_PATH, METRICS_PATH
 from kvstore.server.routes import templates_of
-from kvstore.server.run import app_of
-from kvstore.server.settings import Settings
+from kvstore.server.running.run import app_of
+from kvstore.server.running.settings import Settings
 from kvstore.stores.memory import MemoryStore
 from tests.server.access import Lab, lab_of
 from tests.server.sockets import Answer

@@ -17,9 +17,9 @@ from cryptography.x509.oid import NameOID
 from kvstore.errors import InvalidRequestError, TransportError
 from kvstore.opening import open_store
 from kvstore.server import Settings, serve
-from kvstore.server.run import app_of, running
-from kvstore.server.settings import AccessRules, Tls
-from kvstore.server.tokens import Tokens
+from kvstore.server.access.tokens import Tokens
+from kvstore.server.running.run import app_of, running
+from kvstore.server.running.settings import AccessRules, Tls
 from kvstore.stores.memory import MemoryStore
 
 PEM = serialization.Encoding.PEM

@@ -20,12 +20,13 @@ from kvstore.errors import (
     UnavailableError,
 )
 from kvstore.opening import open_store
-from kvstore.server import Settings, serve_background, token_text
-from kvstore.server.admission import access_of
-from kvstore.server.failures import Failures
-from kvstore.server.run import app_of, running
-from kvstore.server.settings import AccessRules
-from kvstore.server.tokens import Tokens
+from kvstore.server import Settings, serve_background
+from kvstore.server.access import token_text
+from kvstore.server.access.admission import access_of
+from kvstore.server.access.failures import Failures
+from kvstore.server.access.tokens import Tokens
+from kvstore.server.running.run import app_of, running
+from kvstore.server.running.settings import AccessRules
 from kvstore.stores.memory import MemoryStore
 from kvstore.stores.sqlite import SQLiteStore
 from kvstore.transport.sender import BearerAuth

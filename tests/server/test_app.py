@@ -23,7 +23,7 @@ from kvstore.errors import (
 )
 from kvstore.keys import check_key
 from kvstore.server import create_app, serve_background
-from kvstore.server.run import running
+from kvstore.server.running.run import running
 from kvstore.store import ReadOnlyStore
 from kvstore.stores.memory import MemoryStore
 from kvstore.values import Record, Value

@@ -16,7 +16,7 @@ from kvstore.history import JournalEntry
 from kvstore.server import Limits, create_app, feed
 from kvstore.server.feed import Feed, Watcher
 from kvstore.server.ring import BATCH, Ring, Told
-from kvstore.server.run import running
+from kvstore.server.running.run import running
 from kvstore.server.workers import Workers
 from kvstore.stores.memory import MemoryStore
 from kvstore.values import Permissions

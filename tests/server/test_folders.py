@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kvstore.compose import AuthorizedStore
 from kvstore.query import Query, run
 from kvstore.server import Limits, serve_background
-from kvstore.server.folders import Folder, entries, folder_of
+from kvstore.server.handlers.folders import Folder, entries, folder_of
 from kvstore.stores.memory import MemoryStore
 from kvstore.stores.sqlite import SQLiteStore
 from kvstore.values import Record

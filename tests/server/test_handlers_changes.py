@@ -13,7 +13,7 @@ from kvstore.errors import TransportError
 from kvstore.history import JournalEntry
 from kvstore.profiles.wire import entry_line, parse_entry
 from kvstore.server import Limits, create_app, serve_background
-from kvstore.server.run import running
+from kvstore.server.running.run import running
 from kvstore.stores.memory import MemoryStore
 from kvstore.stores.sqlite import SQLiteStore
 from tests.server.events import Stream, until

@@ -8,7 +8,7 @@ import requests
 from kvstore.compose.authorized import AuthorizedStore
 from kvstore.hashing import sha256
 from kvstore.server import Limits, serve_background
-from kvstore.server.callers import Access, Authenticator, Caller
+from kvstore.server.access.callers import Access, Authenticator, Caller
 from kvstore.stores.memory import MemoryStore
 from tests.server.sockets import Wire, chunked
 

@@ -8,7 +8,7 @@ import requests
 from kvstore.documents import check_document
 from kvstore.profiles.service import Service
 from kvstore.server import Limits, serve_background
-from kvstore.server.handlers_service import capabilities
+from kvstore.server.handlers.service import capabilities
 from kvstore.stores.memory import MemoryStore
 from kvstore.version import __version__
 from tests.cases import each

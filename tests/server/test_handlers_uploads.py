@@ -10,7 +10,7 @@ import pytest
 from tusclient.client import TusClient
 
 from kvstore.server import create_app
-from kvstore.server.run import running
+from kvstore.server.running.run import running
 from kvstore.stores.memory import MemoryStore
 from kvstore.stores.sqlite import SQLiteStore
 from tests.corpora import keys as corpus_keys

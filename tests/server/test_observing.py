@@ -24,12 +24,13 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount
 
 from kvstore.errors import InvalidRequestError
-from kvstore.server import Limits, create_app, health, serve_background
-from kvstore.server.callers import Access, Authenticator, Caller
-from kvstore.server.logs import JsonLines, TextLines, logging_to
-from kvstore.server.metrics import metrics_folder, process_ended
-from kvstore.server.observing import ACCESS, FIELDS
-from kvstore.server.run import running
+from kvstore.server import Limits, create_app, serve_background
+from kvstore.server.access.callers import Access, Authenticator, Caller
+from kvstore.server.observing import health
+from kvstore.server.observing.logs import JsonLines, TextLines, logging_to
+from kvstore.server.observing.metrics import metrics_folder, process_ended
+from kvstore.server.observing.observer import ACCESS, FIELDS
+from kvstore.server.running.run import running
 from kvstore.stores.memory import MemoryStore
 from kvstore.values import Record
 from tests.server.events import Stream

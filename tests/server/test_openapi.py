@@ -16,9 +16,9 @@ from referencing.jsonschema import DRAFT202012
 
 import kvstore
 from kvstore.server import Limits, create_app, serve_background
+from kvstore.server.access.callers import Access
 from kvstore.server.browser.pages import pages
-from kvstore.server.callers import Access
-from kvstore.server.run import running
+from kvstore.server.running.run import running
 from kvstore.stores.memory import MemoryStore
 from kvstore.stores.sqlite import SQLiteStore
 from kvstore.version import __version__

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kvstore.documents import dump_json
 from kvstore.errors import InvalidRequestError
 from kvstore.query import Query
-from kvstore.server.parameters import parse_parameters
+from kvstore.server.handlers.parameters import parse_parameters
 from tests.cases import each
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))

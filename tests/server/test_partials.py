@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from kvstore.errors import StorageError, StorageFullError, TooLargeError, UnavailableError
-from kvstore.server import partial as partial_module
 from kvstore.server.answers import Refusal
 from kvstore.server.limits import Limits
-from kvstore.server.partial import Partial, Plan
-from kvstore.server.partials import Partials
+from kvstore.server.resumable import partial as partial_module
+from kvstore.server.resumable.partial import Partial, Plan
+from kvstore.server.resumable.partials import Partials
 
 PLAN = Plan("key", 100, "key a2V5", value='{"metadata":{}}', if_match="r", is_stand_in=True)
 ROOT = Path(__file__).parents[2]
@@ -399,8 +399,8 @@ KILLED = """
 import os, signal
 from pathlib import Path
 from kvstore.server.limits import Limits
-from kvstore.server.partial import Plan
-from kvstore.server.partials import Partials
+from kvstore.server.resumable.partial import Plan
+from kvstore.server.resumable.partials import Partials
 
 partials = Partials(Path({folder!r}), Limits())
 partial = partials.create(Plan("key", 100, ""))

@@ -17,7 +17,7 @@ import pytest
 import kvstore
 from kvstore.errors import InvalidRequestError, StoreError
 from kvstore.server import Settings, serve
-from kvstore.server.processes import Processes, Worker
+from kvstore.server.running.processes import Processes, Worker
 from kvstore.stores.memory import MemoryStore
 from tests.server.sockets import Wire, ask
 from tests.server.tus import DATA, begin, head, offset_of, patch

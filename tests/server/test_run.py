@@ -13,8 +13,8 @@ import pytest
 
 from kvstore.errors import InvalidRequestError, StoreError
 from kvstore.server import Limits, Settings, serve, serve_background
-from kvstore.server.refusals import is_loopback
-from kvstore.server.run import running
+from kvstore.server.running.refusals import is_loopback
+from kvstore.server.running.run import running
 from kvstore.stores.memory import MemoryStore
 from tests.cases import each
 from tests.server.sockets import Wire, ask
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 SERVER = """
 import signal
 from kvstore.server import Settings, serve
-from kvstore.server.settings import AccessRules
+from kvstore.server.running.settings import AccessRules
 from kvstore.stores.memory import MemoryStore
 
 class Store(MemoryStore):

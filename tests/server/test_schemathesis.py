@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kvstore.server import serve_background
-from kvstore.server.callers import Access, Authenticator, Caller
+from kvstore.server.access.callers import Access, Authenticator, Caller
 from kvstore.stores.memory import MemoryStore
 from kvstore.stores.sqlite import SQLiteStore
 

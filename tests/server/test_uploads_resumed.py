@@ -18,7 +18,7 @@ import requests
 from kvstore.errors import StorageFullError
 from kvstore.profiles.conditions import format_http_date
 from kvstore.server import Limits, create_app, serve_background
-from kvstore.server.run import running
+from kvstore.server.running.run import running
 from kvstore.stores.memory import MemoryStore
 from kvstore.stores.sqlite import SQLiteStore
 from kvstore.writes import Change, Written

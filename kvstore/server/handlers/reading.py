@@ -1,0 +1,109 @@
+"""Data on its way out: one consistent revision, the first megabyte in the same hop as the facts."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from kvstore.errors import ConflictError, IntegrityError, InvalidRequestError
+from kvstore.profiles.digests import field_of_digest
+from kvstore.profiles.ranges import ByteSpan
+from kvstore.server.answers import (
+    IMMUTABLE,
+    REVALIDATE,
+    Field,
+    Reply,
+    key_fields,
+    length_field,
+)
+from kvstore.server.bodies import PIECE
+from kvstore.server.exchange import Exchange
+from kvstore.server.handlers.parameters import parse_version
+from kvstore.server.handlers.preconditions import judge_read
+from kvstore.server.site import Site
+from kvstore.values import Record, Value
+
+#: How often a key is looked up anew that is changed between the look at its facts and its data.
+_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to send of a key: some bytes of ours, then its data or a span of it."""
+
+    status: int
+    fields: list[Field]
+    head: bytes = b""
+    span: ByteSpan | None = None
+
+
+def read_key(site: Site, exchange: Exchange, key: str, plan: Callable[[Record], Plan]) -> Reply:
+    """Answer a GET or HEAD with the data of a key, or of a version of it, as *plan* wants it.
+
+    Raises:
+        KeyNotFoundError: no such key, or no such version.
+        ConflictError: a condition failed.
+        IntegrityError: the stored bytes are damaged (500).
+    """
+    query_string = exchange.scope["query_string"]
+    version = parse_version(query_string) if query_string else None
+    caching = (REVALIDATE,) if version is None else IMMUTABLE
+    for tries_left in reversed(range(_TRIES)):
+        value = site.store.get(key) if version is None else site.version(key, version)
+        record = value.record
+        if judge_read(exchange, record):
+            value.close()
+            return not_modified(record, caching)
+        planned = plan(record)
+        length = record.size if planned.span is None else planned.span.length
+        size = length_field(len(planned.head) + length)
+        fields = [*planned.fields, *key_fields(record, caching), size]
+        if exchange.is_head or length == 0:
+            value.close()
+            return Reply(planned.status, fields, planned.head)
+        try:
+            body, stream = _begin(value, planned.span, length)
+        except ConflictError:
+            if not tries_left:
+                raise
+            continue
+        left = length - len(body)
+        return Reply(planned.status, fields, planned.head + body, stream, left)
+    raise AssertionError("unreachable")
+
+
+def not_modified(record: Record, caching: Iterable[Field] = (REVALIDATE,)) -> Reply:
+    """The answer 304: what a cache keeps is still right."""
+    return Reply(304, key_fields(record, caching))
+
+
+def digest_fields(digest: str | None) -> list[Field]:
+    """``Repr-Digest`` of the data, where the store recorded a digest."""
+    return [] if digest is None else _digest_fields(digest)
+
+
+@functools.lru_cache(maxsize=1024)
+def _digest_fields(digest: str) -> list[Field]:
+    try:
+        return [(b"repr-digest", field_of_digest(digest).encode())]
+    except InvalidRequestError:  # of another kind than we check
+        return []
+
+
+def _begin(value: Value, span: ByteSpan | None, length: int) -> tuple[bytes, BinaryIO | None]:
+    try:
+        stream = value.open() if span is None else value.range(span.start, span.end)
+        try:
+            body = stream.read(min(length, PIECE))
+        except BaseException:
+            stream.close()
+            raise
+    except IntegrityError as error:
+        error.status = 500  # the client sent nothing that could disagree
+        raise
+    if len(body) < length:
+        return body, stream
+    stream.close()
+    return body, None
