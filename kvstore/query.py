@@ -46,6 +46,9 @@ class Query:
     order_by: str | None = None
     limit: int | None = None
     after: str | None = None
+    #: Called for each record that is looked at; what it raises ends the search. For who answers
+    #: queries of others, who may go away, or ask for what takes hours.
+    halt: Callable[[], object] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "match", _json_values(self.match))
@@ -84,9 +87,11 @@ class Query:
         if self.where is not None:
             tests.append(compile_where(self.where))
         key_matches = glob_matcher(self.glob) if self.glob is not None else None
-        prefix = self.prefix
+        prefix, halt = self.prefix, self.halt
 
         def found(record: Record) -> bool:
+            if halt is not None:
+                halt()
             return (
                 record.key.startswith(prefix)
                 and (key_matches is None or key_matches(record.key))

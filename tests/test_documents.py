@@ -463,16 +463,26 @@ SHAPES: dict[str, Callable[[int], Any]] = {
 }
 
 
+def test_the_limit_of_one_mebibyte_is_exact() -> None:
+    assert MAX_METADATA_BYTES == 1 << 20
+    check_limit("text", MAX_METADATA_BYTES)
+
+
 @each("shape", SHAPES)
-def test_the_limit_of_one_mebibyte_is_exact(shape: str) -> None:
+def test_the_limit_is_exact_whatever_the_shape(shape: str) -> None:
+    with mock.patch.object(documents, "MAX_METADATA_BYTES", 1 << 16):
+        check_limit(shape, 1 << 16)
+
+
+def check_limit(shape: str, limit: int) -> None:
     def document(count: int) -> dict[str, Any]:
         return {"a": SHAPES[shape](count)}
 
     def left(count: int) -> int:
-        return MAX_METADATA_BYTES - len(dump_json(document(count)))
+        return limit - len(dump_json(document(count)))
 
     each = (left(1_000) - left(2_000)) / 1_000
-    most = int(MAX_METADATA_BYTES / each)
+    most = int(limit / each)
     while step := int(left(most) / each):
         most += step
     most += 1 if left(most + 1) >= 0 else -1 if left(most) < 0 else 0
@@ -480,9 +490,9 @@ def test_the_limit_of_one_mebibyte_is_exact(shape: str) -> None:
 
     check_size(document(most))
     assert check_metadata(document(most)) == document(most)
-    with pytest.raises(TooLargeError, match="at most 1048576 bytes"):
+    with pytest.raises(TooLargeError, match=f"at most {limit} bytes"):
         check_size(document(most + 1))
-    with pytest.raises(TooLargeError, match="at most 1048576 bytes"):
+    with pytest.raises(TooLargeError, match=f"at most {limit} bytes"):
         check_metadata(document(most + 1))
 
 

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from kvstore.errors import UnavailableError
 from kvstore.keys import check_key
 from kvstore.profiles.service import URL_FORMAT, URL_FORMAT_NO_PART
 from kvstore.profiles.templates import Template
@@ -180,7 +181,11 @@ class KeyValueApp(Starlette):
         if is_ours or exchange.started:
             told = (exchange.method, exchange.scope["path"], request_id)
             extra = {"request_id": request_id}
-            _log.error("%s %r failed (request %s)", *told, exc_info=error, extra=extra)
+            if isinstance(error, UnavailableError) and not exchange.started:
+                # Said on purpose, and any client may bring it about: no trace fills the log.
+                _log.warning("%s %r was put off (request %s): %s", *told, error, extra=extra)
+            else:
+                _log.error("%s %r failed (request %s)", *told, exc_info=error, extra=extra)
         if exchange.started:
             # Ending it would tell the client that it has all. This makes the server hang up.
             raise ConnectionAbortedError("The answer could not be brought to its end.") from None

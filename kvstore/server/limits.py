@@ -34,6 +34,9 @@ class Limits:
     data: int = 5 * 1024**3
     #: Keys in one page of a query that has a ``$limit``.
     page: int = 1000
+    #: Seconds that a query may look at keys before its answer begins, and between two pieces of
+    #: one that is streamed; 400 above.
+    query_time: float = 30.0
     #: Entries in one answer of the change feed. Clients ask again behind the last one.
     changes: int = 10_000
     #: Seconds of silence after which a live feed sends a comment, so that both sides see a

@@ -24,6 +24,7 @@ REQUESTS = {
     "header_bytes": 65536,
     "header_time": 10,
     "idle_time": 30,
+    "query_time": 30,
     "rate": 1024,
 }
 

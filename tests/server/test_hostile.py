@@ -16,7 +16,7 @@ from kvstore.stores.memory import MemoryStore
 from kvstore.where import compile_where
 from tests.server.access import lab_of
 from tests.server.events import Stream
-from tests.server.sockets import ask
+from tests.server.sockets import Wire, ask
 from tests.server.tus import TUS, named
 
 
@@ -114,3 +114,51 @@ def test_a_filter_on_long_arrays_may_be_long() -> None:
         assert found.status == 414
         text = quote(json.dumps(where, separators=(",", ":")), safe='{}[]:,"')
         assert len(ask(url, "GET", f"/query?$where={text}").body.split()) == 100
+
+
+@pytest.mark.parametrize("accept", ["text/plain", "application/x-ndjson"])
+@pytest.mark.parametrize("asked", ["", "&$count=true", "&$limit=5", "&$delimiter=/"])
+def test_a_query_that_finds_nothing_for_long_is_given_up(accept: str, asked: str) -> None:
+    where = quote(json.dumps({"n": {"gt": 5}}))
+    with MemoryStore() as store, serve_background(store, limits=Limits(query_time=1e-9)) as url:
+        store.set_metadata("key", {"n": 1})
+        answer = ask(url, "GET", f"/query?$where={where}{asked}", f"Accept: {accept}")
+        assert answer.status == 400
+        assert "seconds" in json.loads(answer.body)["detail"]
+
+
+class _Endless(MemoryStore):
+    """Looks at one key for ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = threading.Event()
+        self.ended = threading.Event()
+
+    def _count(self, query: Query) -> int:
+        found = query.predicate()
+        record = self._record("key")
+        self.began.set()
+        try:
+            while True:
+                found(record)
+        finally:
+            self.ended.set()
+
+
+def test_a_query_ends_when_its_client_has_gone() -> None:
+    with _Endless() as store, serve_background(store) as url:
+        store.set("key", b"")
+        with Wire(url) as wire:
+            wire.head("GET", "/query?$count=true")
+            assert store.began.wait(60)
+        assert store.ended.wait(60)
+
+
+def test_what_is_put_off_on_purpose_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    with MemoryStore() as store, serve_background(store, limits=Limits(uploads=1)) as url:
+        lines = (TUS, "Upload-Length: 4", named("key"))
+        assert ask(url, "POST", "/uploads", *lines).status == 201
+        assert ask(url, "POST", "/uploads", *lines).status == 503
+    records = [record for record in caplog.records if record.name == "kvstore.server"]
+    assert [(record.levelname, record.exc_info) for record in records] == [("WARNING", None)]

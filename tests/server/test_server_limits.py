@@ -18,6 +18,7 @@ def test_defaults() -> None:
         "header_lines": 100,
         "header_bytes": 65536,
         "metadata": 1 << 20,
+        "query_time": 30.0,
         "data": 5 << 30,
         "page": 1000,
         "changes": 10_000,

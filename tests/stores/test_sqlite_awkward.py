@@ -59,7 +59,9 @@ def test_an_upload_without_a_session_is_refused(store):
     engine = store._engine()
     store.disconnect()
     with pytest.raises(NotConnectedError):
-        engine.blobs.receive(mock.Mock(in_memory=None, __iter__=lambda _: iter([LARGE])))
+        engine.blobs.receive(
+            mock.Mock(in_memory=None, adoptable=None, __iter__=lambda _: iter([LARGE]))
+        )
 
 
 def test_what_sqlite_undid_in_a_transaction_does_not_go_on_piece_by_piece(store):

@@ -16,6 +16,7 @@ from kvstore.server.answers import NO_STORE, SAFE, Field, Reply, json_reply, len
 from kvstore.server.exchange import Exchange
 from kvstore.server.handlers.folders import Entry, Folder, entries
 from kvstore.server.handlers.parameters import Asked, parse_parameters
+from kvstore.server.handlers.patience import Patience
 from kvstore.server.handlers.spooling import VARY, spooled
 from kvstore.server.site import Site
 from kvstore.server.workers import begin_on, result_of
@@ -31,6 +32,15 @@ _TEXT: Field = (b"content-type", b"text/plain; charset=utf-8")
 async def get_query(site: Site, exchange: Exchange) -> Reply | None:
     """Answer GET and HEAD. None: the answer has been sent up to its end, which is to follow."""
     asked = parse_parameters(exchange.scope["query_string"])
+    patience = Patience(exchange, site.limits.query_time)
+    asked = replace(asked, query=replace(asked.query, halt=patience))
+    async with exchange.watched():
+        return await _answered(site, exchange, asked, patience)
+
+
+async def _answered(
+    site: Site, exchange: Exchange, asked: Asked, patience: Patience
+) -> Reply | None:
     if asked.is_count:
         # A filter that no index answers looks at every key: a few of these must not keep all others
         # waiting for a thread.
@@ -42,7 +52,7 @@ async def get_query(site: Site, exchange: Exchange) -> Reply | None:
     # HTTP/1.0 knows no chunks (RFC 9112 section 6.1), so the length must be known beforehand.
     if is_page or exchange.scope["http_version"] == "1.0":
         return await site.workers.run_long(_page, site, asked)
-    return await _stream(site, exchange, asked)
+    return await _stream(site, exchange, asked, patience)
 
 
 def _keys(site: Site, asked: Asked) -> Reply:
@@ -112,7 +122,7 @@ def _link(site: Site, asked: Asked, cursor: str) -> Field:
     return (b"link", f'<{url}>; rel="next"'.encode())
 
 
-async def _stream(site: Site, exchange: Exchange, asked: Asked) -> Reply | None:
+async def _stream(site: Site, exchange: Exchange, asked: Asked, patience: Patience) -> Reply | None:
     """All records, as they are found. The store's iterator stays in one thread."""
     loop = asyncio.get_running_loop()
 
@@ -132,14 +142,14 @@ async def _stream(site: Site, exchange: Exchange, asked: Asked) -> Reply | None:
             if not exchange.is_head:
                 for batch in chain((first, second), batches):
                     wait(exchange.write(batch))
+                    patience.renew()
             return None
         finally:
             close = getattr(records, "close", None)
             if close is not None:
                 close()
 
-    async with exchange.watched():
-        return await site.workers.run_long(send)
+    return await site.workers.run_long(send)
 
 
 def _batches(lines: Iterable[bytes]) -> Iterator[bytes]:

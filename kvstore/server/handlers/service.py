@@ -16,7 +16,15 @@ from kvstore.version import __version__
 
 PROTOCOL = 1
 # Limits on every request; seconds are told in whole ones.
-_REQUEST_LIMITS = ("target", "header_lines", "header_bytes", "header_time", "idle_time", "rate")
+_REQUEST_LIMITS = (
+    "target",
+    "header_lines",
+    "header_bytes",
+    "header_time",
+    "idle_time",
+    "rate",
+    "query_time",
+)
 # Limits that belong to the capability that their name begins with.
 _LIMITS = ("changes", "batch", "batch_bytes", "have", "have_bytes")
 
