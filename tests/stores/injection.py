@@ -24,9 +24,9 @@ CALLS = (
     "openat,write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,"
     "rmdir,utimensat,ftruncate,fallocate,flock"
 )
-#: Which call of a kind is hit, counted in each process; more than connecting and an operation make
-#: by themselves, and few, as whoever is traced takes long over each.
-WHEN = 80
+#: Which call of a kind is hit, counted in each process; more than a whole job makes by itself, or
+#: a call of another kind would be hit as well.
+WHEN = 250
 KILLED = 9
 
 
