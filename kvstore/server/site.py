@@ -84,15 +84,6 @@ class Site:
             return self.caller.tag
         return self.store.user_tag() if isinstance(self.store, AuthorizingStore) else PUBLIC
 
-    def demand_still(self) -> None:
-        """Refuse the end of what took long, if the caller's credentials hold no more.
-
-        Raises:
-            AuthenticationError: they do not.
-        """
-        if self.caller is not None:
-            self.caller.demand_still()
-
     def record(self, key: str) -> Record:
         """The facts about a key.
 
