@@ -41,8 +41,11 @@ PACKAGES: dict[str, list[str]] = {
     "stores": CORE,
     "compose": CORE,
     "server": [*CORE, "compose.authorized", "profiles"],
+    "manifest": CORE,
+    "replication": [*CORE, "profiles"],
+    "gateways": [*CORE, "manifest", "replication", "profiles", "server"],
     "testing": [*CORE, "kvstore", "server"],
-    "cli": [*CORE, "kvstore", "opening", "profiles", "stores", "server"],
+    "cli": [*CORE, "kvstore", "opening", "profiles", "stores", "server", "manifest", "replication"],
 }
 
 #: Other projects, and where they may be imported.
@@ -67,7 +70,8 @@ OTHERS: dict[str, list[str]] = {
     "filelock": ["compose.locks", "server.access.tokens"],
     "jwt": ["server.access.oidc", "server.access.oidc_keys"],
     "cryptography": ["server.access.oidc_keys"],
-    "defusedxml": ["profiles.xmllists"],
+    "defusedxml": ["profiles.xmllists", "gateways.vospace", "stores._vospace"],
+    "yaml": ["manifest"],
 }
 REQUIRED = {"jsonschema", "referencing", "requests", "urllib3"}
 

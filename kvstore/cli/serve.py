@@ -47,6 +47,7 @@ def serve(ctx: click.Context, output: Output, /, **more: Any) -> None:
     try:
         from kvstore.server import serve as run
         from kvstore.server.access.admission import sentences
+        from kvstore.server.gateways import gateways_of
         from kvstore.server.running.refusals import refusals
     except ModuleNotFoundError as error:
         raise click.UsageError(f"Serving needs: pip install 'kvstore[server]' ({error})") from None
@@ -60,9 +61,12 @@ def serve(ctx: click.Context, output: Output, /, **more: Any) -> None:
     if refused:
         raise click.UsageError(refused[0])
     told, warned = sentences(settings)
+    gateways = [(each.name, each.prefix) for each in gateways_of(settings)]
 
     def ready(address: str) -> None:
         output.result(f"Serving {_shown(url)} at {address} (Ctrl-C ends it)", {"url": address})
+        for name, path in gateways:
+            output.line(output.shown(f"Clients of {name}: {address}{path}"))
         for sentence in told if output.for_people else ():
             output.line(output.shown(sentence))
         for sentence in warned:

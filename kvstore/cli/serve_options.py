@@ -34,6 +34,7 @@ SETTINGS = {
     "grace": "grace",
     "log_format": "log_format",
     "metrics": "metrics",
+    "gateways": "gateways",
     "keep_versions": "keep_versions",
     "durable": "durable",
 }
@@ -83,6 +84,13 @@ _OPTIONS = (
         help="Of the lines on standard error, one a request.  [default: text on a terminal]",
     ),
     click.option("--metrics/--no-metrics", help="Whether there are metrics, at /metrics."),
+    click.option(
+        "--gateway",
+        "gateways",
+        multiple=True,
+        metavar="NAME",
+        help="Serve the clients of another system, too: filetracker, datasafe, meteorpi, vospace.",
+    ),
     click.option(
         "--limit",
         "limits",

@@ -25,6 +25,7 @@ from kvstore.server.answers import NotAllowedError, Refusal, Reply, problem_repl
 from kvstore.server.browser.pages import pages
 from kvstore.server.exchange import Exchange
 from kvstore.server.feed import Feed
+from kvstore.server.gateways import Gateway, by_prefix
 from kvstore.server.handlers.data import delete_key
 from kvstore.server.handlers.have import post_have
 from kvstore.server.handlers.openapi import Description
@@ -67,7 +68,14 @@ class KeyValueApp(Starlette):
     put other pages beside the store.
     """
 
-    def __init__(self, site: Site, hosts: Hosts, access: Access | None, observer: Observer) -> None:
+    def __init__(
+        self,
+        site: Site,
+        hosts: Hosts,
+        access: Access | None,
+        observer: Observer,
+        gateways: Iterable[Gateway] = (),
+    ) -> None:
         health = Health(site, observer)
         lifespan = _lifespan(site, health)
         super().__init__(exception_handlers={HTTPException: _unknown}, lifespan=lifespan)
@@ -84,6 +92,8 @@ class KeyValueApp(Starlette):
         self._paths = {**paths_of(site), **description.paths(), **health.paths()}
         self._routes = routes_of(site)
         self._pages = pages()
+        taken = [*self._paths, *self._probes, *self._pages, self._base, site.paths.uploads]
+        self._gateways = by_prefix(gateways, taken)
         self._takes_uploads = "uploads" in capabilities(site.info)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,6 +132,9 @@ class KeyValueApp(Starlette):
         if path.startswith(f"{self._base}/"):
             exchange.route = "key"
             return await self._answer_key(await self._views.of(exchange), exchange, path)
+        gateway = self._gateways.get(path[: path.find("/", 1)] if "/" in path[1:] else path)
+        if gateway is not None:
+            return await self._answer_through(gateway, exchange, path)
         folder, _, name = path.rpartition("/")
         if self._takes_uploads and self.site.paths.uploads in (path, folder):
             exchange.route = "uploads"
@@ -142,6 +155,19 @@ class KeyValueApp(Starlette):
         wants: CallerScope | None = "read" if handler is post_have else None  # it changes nothing
         wants = "metrics" if path == METRICS_PATH else wants
         reply = await handler(await self._views.of(exchange, wants), exchange)
+        if reply is None:
+            await exchange.end()
+        return reply
+
+    async def _answer_through(
+        self, gateway: Gateway, exchange: Exchange, path: str
+    ) -> Reply | None:
+        exchange.route = gateway.name
+        exchange.refusal = gateway.refusal
+        path = path.removeprefix(gateway.prefix)
+        scope = gateway.scope(exchange, path)
+        site = await self._views.of(exchange, scope, takes_basic=True)
+        reply = await gateway.answer(site, exchange, path)
         if reply is None:
             await exchange.end()
         return reply
@@ -189,6 +215,8 @@ class KeyValueApp(Starlette):
         if exchange.started:
             # Ending it would tell the client that it has all. This makes the server hang up.
             raise ConnectionAbortedError("The answer could not be brought to its end.") from None
+        if exchange.refusal is not None:
+            reply = exchange.refusal(error, reply)
         reply.fields += exchange.fields
         with contextlib.suppress(Disconnected):
             await exchange.reply(reply, self.site.workers)
@@ -208,6 +236,7 @@ def create_app(
     have: str = "/have",
     uploads_folder: Path | None = None,
     metrics: bool = True,
+    gateways: Iterable[Gateway] = (),
 ) -> KeyValueApp:
     """Return the ASGI application that serves *store*, which is connected by then.
 
@@ -227,9 +256,10 @@ def create_app(
         uploads_folder: where these are kept while they are not complete, so that they can be
             resumed when the server was begun anew. None: in a temporary folder.
         metrics: whether there are numbers for Prometheus at ``/metrics``.
+        gateways: for the clients of other systems, each below a path of its own.
 
     Raises:
-        InvalidRequestError: a path or a host name that is none.
+        InvalidRequestError: a path or a host name that is none, or a path that is given twice.
     """
     paths = Paths(base=base, query=query, changes=changes, batch=batch, uploads=uploads, have=have)
     limits = Limits() if limits is None else limits
@@ -246,7 +276,8 @@ def create_app(
         store.info(),
     )
     observer = Observer(Metrics() if metrics else None)
-    return KeyValueApp(site, Hosts(LOCAL if hosts is None else hosts), access, observer)
+    hosts = LOCAL if hosts is None else hosts
+    return KeyValueApp(site, Hosts(hosts), access, observer, gateways)
 
 
 def _abilities(site: Site, access: Access | None) -> list[str]:

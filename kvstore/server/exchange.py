@@ -38,6 +38,7 @@ class Exchange:
         "is_live",
         "members",
         "method",
+        "refusal",
         "request_id",
         "route",
         "scope",
@@ -78,6 +79,8 @@ class Exchange:
         self.fields: list[Field] = []
         #: Members that a problem document has beside its own.
         self.members: dict[str, object] = {}
+        #: How the protocol that the client speaks tells of an error; None: as a problem document.
+        self.refusal: Callable[[Exception, Reply], Reply] | None = None
         #: What the client is called in logs, once that is known.
         self.caller: str | None = None
         self.body = Body(

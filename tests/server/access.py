@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kvstore.server import serve_background
+from kvstore.server import Gateway, serve_background
 from kvstore.server.access.callers import Access
 from kvstore.server.access.token_access import TokenAuthenticator
 from kvstore.server.access.tokens import Tokens
@@ -63,10 +63,12 @@ def lab_of(
     folder: Path,
     *,
     limits: Limits | None = None,
+    gateways: Iterable[Gateway] = (),
     **options: Any,
 ) -> Iterator[Lab]:
     """Serve a store to whoever has a token."""
     tokens = Tokens(folder / "tokens.json")
     access = Access([authenticator(tokens)], **{"failures": 10**6, **options})
-    with store, serve_background(store, access=access, limits=limits) as url:
+    served = serve_background(store, access=access, limits=limits, gateways=gateways)
+    with store, served as url:
         yield Lab(url, store, tokens)

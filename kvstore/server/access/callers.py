@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -124,8 +125,13 @@ class Access:
         """Whether everybody may read what has the tag ``public``."""
         return self._nobody is READER
 
-    async def caller(self, exchange: Exchange) -> Caller:
+    async def caller(self, exchange: Exchange, *, takes_basic: bool = False) -> Caller:
         """Return who sends a request.
+
+        Args:
+            takes_basic: whether the token may be the password of ``Basic`` credentials, for clients
+                of other systems that can be told no token but a URL with a password in it. The
+                server never asks for such, so no browser keeps any to send by itself.
 
         Raises:
             AuthenticationError: there are credentials, and they do not hold.
@@ -137,21 +143,32 @@ class Access:
         if text is None:
             return self._nobody
         try:
-            return await self._identified(text)
+            return await self._identified(text, takes_basic=takes_basic)
         except AuthenticationError:
             # Not before they are looked at: behind one address there may be a whole lab, of which
             # one script has an old token. Nobody guesses 256 bits, however often he may try.
             self._failures.count(exchange.scope.get("client"))
             raise
 
-    async def _identified(self, text: str) -> Caller:
+    async def _identified(self, text: str, *, takes_basic: bool) -> Caller:
         scheme, _, bearer = text.partition(" ")
+        if takes_basic and scheme.lower() == "basic":
+            scheme, bearer = "bearer", _password(bearer)
         if scheme.lower() == "bearer":
             for authenticator in self._authenticators:
                 caller = await authenticator.identify(bearer.strip())
                 if caller is not None:
                     return caller
         raise unauthenticated()
+
+
+def _password(credentials: str) -> str:
+    """The password of ``Basic`` credentials (RFC 7617); empty where they are none."""
+    try:
+        decoded = base64.b64decode(credentials.strip(), validate=True).decode()
+    except ValueError:
+        return ""
+    return decoded.partition(":")[2]
 
 
 def unauthenticated() -> AuthenticationError:

@@ -32,11 +32,14 @@ class Views:
         self._readonly = {**site.info, "readonly": True}
         self._sites: dict[int, Site] = {}
 
-    async def of(self, exchange: Exchange, scope: Scope | None = None) -> Site:
+    async def of(
+        self, exchange: Exchange, scope: Scope | None = None, *, takes_basic: bool = False
+    ) -> Site:
         """Return what the caller of a request sees.
 
         Args:
             scope: what the request wants to do; None: as its method says.
+            takes_basic: as for :meth:`Access.caller`.
 
         Raises:
             AuthenticationError: no credentials, or some that do not hold.
@@ -44,7 +47,7 @@ class Views:
         """
         if self._access is None or self._access.is_open():
             return self._site
-        caller = await self._access.caller(exchange)
+        caller = await self._access.caller(exchange, takes_basic=takes_basic)
         exchange.caller = caller.name
         if scope is None:
             scope = "read" if exchange.method in _READS else "write"

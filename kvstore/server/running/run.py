@@ -17,6 +17,7 @@ from kvstore.errors import StoreError
 from kvstore.server.access.admission import access_of
 from kvstore.server.access.callers import Access
 from kvstore.server.app import KeyValueApp, create_app
+from kvstore.server.gateways import Gateway, gateways_of
 from kvstore.server.hosts import LOCAL
 from kvstore.server.limits import Limits
 from kvstore.server.observing.logs import logging_to
@@ -113,6 +114,7 @@ def app_of(store: ReadOnlyStore, settings: Settings) -> KeyValueApp:
         hosts=(*LOCAL, *own, *settings.allow_hosts),
         uploads_folder=settings.uploads,
         metrics=settings.metrics,
+        gateways=gateways_of(settings),
     )
 
 
@@ -125,6 +127,7 @@ def serve_background(
     limits: Limits | None = None,
     hosts: Iterable[str] | None = None,
     uploads_folder: Path | None = None,
+    gateways: Iterable[Gateway] = (),
 ) -> Iterator[str]:
     """Serve *store* to this machine from a thread; the ``with`` statement gives the server's URL.
 
@@ -133,14 +136,19 @@ def serve_background(
 
     Args:
         port: 0 takes a free one.
-        access, limits, hosts, uploads_folder: as for :func:`create_app`.
+        access, limits, hosts, uploads_folder, gateways: as for :func:`create_app`.
 
     Raises:
         OSError: the port cannot be listened at.
     """
     with _connected(store):
         app = create_app(
-            store, access=access, limits=limits, hosts=hosts, uploads_folder=uploads_folder
+            store,
+            access=access,
+            limits=limits,
+            hosts=hosts,
+            uploads_folder=uploads_folder,
+            gateways=gateways,
         )
         with running(app, port=port, limits=limits) as url:
             yield url

@@ -103,4 +103,6 @@ class Settings:
     log_format: LogFormat = "auto"
     #: Whether there are metrics, at ``/metrics``.
     metrics: bool = True
+    #: Names of gateways for the clients of other systems.
+    gateways: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
