@@ -19,10 +19,14 @@ class ParallelHash:
 
     Large data are hashed by a thread while the next piece is fetched and this one is written, as
     all three let other threads run. Use it in a ``with`` statement, which ends the thread.
+
+    Args:
+        algorithm: another one that hashlib knows, for formats that ask for it.
     """
 
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
+    def __init__(self, algorithm: str = "sha256") -> None:
+        is_ours = algorithm == "sha256"  # which `new` takes five times as long to find
+        self._hash = hashlib.sha256() if is_ours else hashlib.new(algorithm, usedforsecurity=False)
         self._size = 0
         # One is filled while the other is hashed; memory that is new to each piece costs as much as
         # its hash.

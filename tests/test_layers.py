@@ -21,7 +21,7 @@ PACKAGE = ROOT / "kvstore"
 #: The modules below everything else; each may import those before it.
 FLOOR = [
     *("version", "errors", "keys", "documents", "values", "where", "query", "matches"),
-    *("hashing", "streams", "writes"),
+    *("hashing", "readers", "streams", "writes"),
     *("hub", "events", "filenames", "files", "disk", "mapping", "filters", "parallel"),
 ]
 CORE = [
@@ -34,7 +34,8 @@ CORE = [
 PACKAGES: dict[str, list[str]] = {
     "profiles": ["errors", "keys", "documents", "values", "where", "query", "history"],
     "transport": [
-        *("version", "errors", "keys", "documents", "values", "query", "streams", "writes"),
+        *("version", "errors", "keys", "documents", "values", "query"),
+        *("readers", "streams", "writes"),
         *("hashing", "files", "parallel", "hub", "history", "noticing"),
         "profiles",
     ],

@@ -26,7 +26,8 @@ from kvstore.errors import (
     UnsupportedOperationError,
 )
 from kvstore.hashing import ParallelHash, sha256
-from kvstore.streams import CheckedReader, LimitedReader, Source, buffered
+from kvstore.readers import CheckedReader, LimitedReader, buffered
+from kvstore.streams import Source
 from kvstore.values import BytesOpener, Record, Value
 from tests.cases import each
 

@@ -17,8 +17,8 @@ from kvstore.cli.writing import _type_of as type_of
 from kvstore.documents import JsonObject, check_metadata, parse_object
 from kvstore.filenames import data_name, is_sidecar, sidecar
 from kvstore.query import Query, run
+from kvstore.readers import LimitedReader, buffered
 from kvstore.readonly import ReadOnlyStore
-from kvstore.streams import LimitedReader, buffered
 from kvstore.values import (
     DEFAULT_MIMETYPE,
     Permissions,

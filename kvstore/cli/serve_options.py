@@ -34,6 +34,7 @@ SETTINGS = {
     "grace": "grace",
     "log_format": "log_format",
     "metrics": "metrics",
+    "reads": "reads",
     "gateways": "gateways",
     "keep_versions": "keep_versions",
     "durable": "durable",
@@ -84,6 +85,11 @@ _OPTIONS = (
         help="Of the lines on standard error, one a request.  [default: text on a terminal]",
     ),
     click.option("--metrics/--no-metrics", help="Whether there are metrics, at /metrics."),
+    click.option(
+        "--reads",
+        type=click.Choice(["checked", "plain"]),
+        help="Hash data while they are sent, or have the kernel send them.  [default: checked]",
+    ),
     click.option(
         "--gateway",
         "gateways",

@@ -24,8 +24,9 @@ from kvstore.errors import (
 )
 from kvstore.hashing import ParallelHash, sha256
 from kvstore.query import Query
+from kvstore.readers import buffered
 from kvstore.store import Store
-from kvstore.streams import Source, buffered
+from kvstore.streams import Source
 from kvstore.values import BUFFER_SIZE, BytesOpener, Record, Value, is_integer
 
 #: Seconds after which the time of the last use is written down again. Each time is a write.

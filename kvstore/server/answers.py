@@ -19,6 +19,7 @@ from kvstore.errors import (
 )
 from kvstore.profiles.conditions import format_etag, format_http_date
 from kvstore.profiles.problems import MEDIA_TYPE, problem_of
+from kvstore.readers import FileSpan
 from kvstore.values import DEFAULT_MIMETYPE, Record, check_mimetype
 
 Field: TypeAlias = tuple[bytes, bytes]
@@ -61,13 +62,14 @@ _SHOWN = frozenset(
 
 @dataclass(slots=True)
 class Reply:
-    """One answer. ``stream`` holds ``left`` more bytes behind ``body``."""
+    """One answer. ``stream`` holds ``left`` more bytes behind ``body``, in ``span`` as they are."""
 
     status: int
     fields: list[Field]
     body: bytes = b""
     stream: BinaryIO | None = None
     left: int = 0
+    span: FileSpan | None = None
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, of which most are no error of the server

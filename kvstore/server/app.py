@@ -33,7 +33,7 @@ from kvstore.server.handlers.parameters import refuse_version
 from kvstore.server.handlers.service import capabilities
 from kvstore.server.handlers.uploads import begin_tus
 from kvstore.server.hosts import LOCAL, Hosts
-from kvstore.server.limits import Limits
+from kvstore.server.limits import Limits, Reads
 from kvstore.server.observing.health import Health
 from kvstore.server.observing.metrics import Metrics
 from kvstore.server.observing.observer import Observer
@@ -165,6 +165,9 @@ class KeyValueApp(Starlette):
         exchange.route = gateway.name
         exchange.refusal = gateway.refusal
         path = path.removeprefix(gateway.prefix)
+        known = gateway.public(exchange, path)
+        if known is not None:
+            return known
         scope = gateway.scope(exchange, path)
         site = await self._views.of(exchange, scope, takes_basic=True)
         reply = await gateway.answer(site, exchange, path)
@@ -236,6 +239,7 @@ def create_app(
     have: str = "/have",
     uploads_folder: Path | None = None,
     metrics: bool = True,
+    reads: Reads = "checked",
     gateways: Iterable[Gateway] = (),
 ) -> KeyValueApp:
     """Return the ASGI application that serves *store*, which is connected by then.
@@ -256,6 +260,8 @@ def create_app(
         uploads_folder: where these are kept while they are not complete, so that they can be
             resumed when the server was begun anew. None: in a temporary folder.
         metrics: whether there are numbers for Prometheus at ``/metrics``.
+        reads: whether data are checked while they are sent whole, see
+            :data:`kvstore.server.limits.Reads`.
         gateways: for the clients of other systems, each below a path of its own.
 
     Raises:
@@ -274,6 +280,7 @@ def create_app(
         partials,
         Holds(partials, workers),
         store.info(),
+        reads,
     )
     observer = Observer(Metrics() if metrics else None)
     hosts = LOCAL if hosts is None else hosts

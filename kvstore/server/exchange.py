@@ -11,10 +11,13 @@ from typing import BinaryIO
 from starlette.types import Message, Receive, Scope, Send
 
 from kvstore.errors import InvalidRequestError
+from kvstore.server import direct, sendfile
 from kvstore.server.answers import CLOSE, Field, Reply
 from kvstore.server.bodies import PIECE, Body, parse_length
+from kvstore.server.direct import SendWhole
 from kvstore.server.limits import Limits
 from kvstore.server.observing import ids
+from kvstore.server.sendfile import SendFile
 from kvstore.server.workers import Disconnected, Workers
 
 
@@ -29,6 +32,7 @@ class Exchange:
         "_fields",
         "_receive",
         "_send",
+        "_sends_whole",
         "began",
         "body",
         "caller",
@@ -42,6 +46,7 @@ class Exchange:
         "request_id",
         "route",
         "scope",
+        "sends_files",
         "sent",
         "started",
         "status",
@@ -79,6 +84,10 @@ class Exchange:
         self.fields: list[Field] = []
         #: Members that a problem document has beside its own.
         self.members: dict[str, object] = {}
+        #: Sends bytes of files unread; None where the connection cannot.
+        extensions = scope.get("extensions") or {}
+        self.sends_files: SendFile | None = extensions.get(sendfile.EXTENSION)
+        self._sends_whole: SendWhole | None = extensions.get(direct.EXTENSION)
         #: How the protocol that the client speaks tells of an error; None: as a problem document.
         self.refusal: Callable[[Exception, Reply], Reply] | None = None
         #: What the client is called in logs, once that is known.
@@ -182,6 +191,8 @@ class Exchange:
             Exception: what the stream raises; the answer must not be ended then.
         """
         if reply.stream is None:
+            if self.body.complete and self._whole(reply):
+                return
             await self.begin(reply.status, reply.fields)
             await self.end(b"" if self.is_head else reply.body)
             return
@@ -189,10 +200,27 @@ class Exchange:
             async with self.watched():
                 await self.begin(reply.status, reply.fields)
                 await self.write(reply.body)
-                await self._pump(reply.stream, reply.left, workers)
+                if reply.span is not None and self.sends_files is not None:
+                    await self.sends_files(reply.span, workers, self._count)
+                else:
+                    await self._pump(reply.stream, reply.left, workers)
         finally:
             await workers.run(reply.stream.close)
         await self.end()
+
+    def _whole(self, reply: Reply) -> bool:
+        if self._sends_whole is None:
+            return False
+        fields = [*reply.fields, ids.field_of(self.request_id)]
+        if not self._sends_whole(reply.status, fields, reply.body):
+            return False
+        self.started = self.ended = True
+        self.status = reply.status
+        self.sent = 0 if self.is_head else len(reply.body)
+        return True
+
+    def _count(self, sent: int) -> None:
+        self.sent += sent
 
     async def _pump(self, stream: BinaryIO, left: int, workers: Workers) -> None:
         while left:

@@ -50,6 +50,17 @@ class Gateway(ABC):
         """
         return None
 
+    def public(self, exchange: Exchange, path: str) -> Reply | None:
+        """Answer what everybody may know, before anybody is asked for credentials; None: the rest.
+
+        Some clients look at what a service says of itself before they say who they are. It is
+        called on the event loop, and sees no store.
+
+        Args:
+            path: as for :meth:`answer`.
+        """
+        return None
+
     @abstractmethod
     async def answer(self, site: Site, exchange: Exchange, path: str) -> Reply | None:
         """Answer a request.

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, fields
+from typing import Literal, TypeAlias
 
 from kvstore.documents import MAX_METADATA_BYTES
 from kvstore.errors import InvalidRequestError
+
+#: What becomes of data on their way to a client. ``checked``: they are hashed, and an answer with
+#: data that are not those that were stored is broken off before its end. ``plain``: the kernel
+#: sends large files unread, at twice the speed; clients compare with ``Repr-Digest`` or do not.
+#: Ranges cannot be checked either way.
+Reads: TypeAlias = Literal["checked", "plain"]
 
 
 def _workers() -> int:

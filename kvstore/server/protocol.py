@@ -7,6 +7,7 @@ before the application sees it gets a problem document, and the time to read it.
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any, ClassVar
 
 import httptools
@@ -14,11 +15,14 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from kvstore.documents import dump_json
 from kvstore.profiles.problems import MEDIA_TYPE
+from kvstore.server import direct, sendfile
 from kvstore.server.answers import CLOSE, NO_STORE, NOSNIFF, Field, blank_problem, length_field
+from kvstore.server.direct import WholeSender
 from kvstore.server.ending import Ending
 from kvstore.server.limits import Limits
 from kvstore.server.observing import ids
 from kvstore.server.observing.observer import Observer
+from kvstore.server.sendfile import FileSender
 
 
 class _Refused(Exception):  # noqa: N818 - thrown through the parser, to stop it
@@ -154,7 +158,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._requests += 1
         if len(self.connections) > self.limits.connections:
             self.app = self._unavailable
+        extensions: dict[str, Any] = {}
+        self.scope["extensions"] = extensions
         super().on_headers_complete()
+        extensions[direct.EXTENSION] = WholeSender(self.cycle)
+        if self.scheme == "http" and hasattr(os, "sendfile"):  # else all bytes are encrypted here
+            extensions[sendfile.EXTENSION] = FileSender(self.cycle, self.limits.idle_time)
         if upgrade or self._requests >= self.limits.requests:
             self.cycle.keep_alive = False
         if upgrade:

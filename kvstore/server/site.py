@@ -16,7 +16,7 @@ from kvstore.history import check_version
 from kvstore.query import Query
 from kvstore.server.access.callers import Caller
 from kvstore.server.feed import Feed
-from kvstore.server.limits import Limits
+from kvstore.server.limits import Limits, Reads
 from kvstore.server.paths import Paths
 from kvstore.server.resumable.holding import Holds
 from kvstore.server.resumable.partials import Partials
@@ -43,6 +43,8 @@ class Site:
     holds: Holds
     #: What the store said of itself when the server was made.
     info: dict[str, Any]
+    #: Whether data are checked while they are sent whole, see `Reads`.
+    reads: Reads = "checked"
     #: Who asks; None where everybody is the store's own user.
     caller: Caller | None = None
 

@@ -13,12 +13,12 @@ from kvstore.errors import ConflictError, InvalidRequestError, NotConnectedError
 from kvstore.hub import EventHub
 from kvstore.local import LocalStore, absolute
 from kvstore.query import Query, run
+from kvstore.readers import CheckedReader, LimitedReader, buffered
 from kvstore.stores._commit import Staged, commit, current, delete, stage
 from kvstore.stores._folder import Folder, Place
 from kvstore.stores._format import Names, open_folder
 from kvstore.stores._sidecar import Sidecar
 from kvstore.stores._survey import Walk, sweep
-from kvstore.streams import CheckedReader, LimitedReader, buffered
 from kvstore.values import DEFAULT_MIMETYPE, BytesOpener, Record, Value, resolve_range
 from kvstore.writes import Change, Condition, Written, missing
 

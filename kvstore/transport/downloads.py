@@ -10,7 +10,7 @@ from kvstore.hashing import sha256
 from kvstore.profiles import wire
 from kvstore.profiles.conditions import format_etag
 from kvstore.profiles.ranges import format_range, parse_unsatisfied
-from kvstore.streams import CheckedReader, buffered
+from kvstore.readers import CheckedReader, buffered
 from kvstore.transport.bodies import Answer, BodyStream
 from kvstore.transport.conversation import Conversation
 from kvstore.transport.parts import check_denied, check_part

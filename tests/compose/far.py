@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from kvstore import BytesOpener, MemoryStore, Query, Record, StoreError, Value
-from kvstore.streams import CheckedReader, buffered
+from kvstore.readers import CheckedReader, buffered
 
 
 class FarStore(MemoryStore):

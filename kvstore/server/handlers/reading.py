@@ -10,6 +10,7 @@ from typing import BinaryIO
 from kvstore.errors import ConflictError, IntegrityError, InvalidRequestError
 from kvstore.profiles.digests import field_of_digest
 from kvstore.profiles.ranges import ByteSpan
+from kvstore.readers import FileSpan, span_of
 from kvstore.server.answers import (
     IMMUTABLE,
     REVALIDATE,
@@ -64,13 +65,13 @@ def read_key(site: Site, exchange: Exchange, key: str, plan: Callable[[Record], 
             value.close()
             return Reply(planned.status, fields, planned.head)
         try:
-            body, stream = _begin(value, planned.span, length)
+            body, stream, file = _begin(site, exchange, value, planned.span)
         except ConflictError:
             if not tries_left:
                 raise
             continue
         left = length - len(body)
-        return Reply(planned.status, fields, planned.head + body, stream, left)
+        return Reply(planned.status, fields, planned.head + body, stream, left, file)
     raise AssertionError("unreachable")
 
 
@@ -92,10 +93,19 @@ def _digest_fields(digest: str) -> list[Field]:
         return []
 
 
-def _begin(value: Value, span: ByteSpan | None, length: int) -> tuple[bytes, BinaryIO | None]:
+def _begin(
+    site: Site, exchange: Exchange, value: Value, span: ByteSpan | None
+) -> tuple[bytes, BinaryIO | None, FileSpan | None]:
+    length = value.size if span is None else span.length
+    as_file = length > PIECE and exchange.sends_files is not None
+    if span is None and as_file and site.reads == "plain":
+        span = ByteSpan(0, length, length)
     try:
         stream = value.open() if span is None else value.range(span.start, span.end)
         try:
+            file = span_of(stream) if as_file else None
+            if file is not None:
+                return b"", stream, file
             body = stream.read(min(length, PIECE))
         except BaseException:
             stream.close()
@@ -104,6 +114,6 @@ def _begin(value: Value, span: ByteSpan | None, length: int) -> tuple[bytes, Bin
         error.status = 500  # the client sent nothing that could disagree
         raise
     if len(body) < length:
-        return body, stream
+        return body, stream, None
     stream.close()
-    return body, None
+    return body, None, None

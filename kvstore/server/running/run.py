@@ -114,6 +114,7 @@ def app_of(store: ReadOnlyStore, settings: Settings) -> KeyValueApp:
         hosts=(*LOCAL, *own, *settings.allow_hosts),
         uploads_folder=settings.uploads,
         metrics=settings.metrics,
+        reads=settings.reads,
         gateways=gateways_of(settings),
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from kvstore.server.limits import Limits
+from kvstore.server.limits import Limits, Reads
 
 DEFAULT_PORT = 8000
 LogFormat: TypeAlias = Literal["auto", "text", "json", "none"]
@@ -101,6 +101,8 @@ class Settings:
     #: Of the lines on standard error, one a request, see
     #: :func:`kvstore.server.observing.logs.logging_to`.
     log_format: LogFormat = "auto"
+    #: Whether data are checked while they are sent whole.
+    reads: Reads = "checked"
     #: Whether there are metrics, at ``/metrics``.
     metrics: bool = True
     #: Names of gateways for the clients of other systems.

@@ -10,8 +10,8 @@ import threading
 from typing import Any, BinaryIO
 
 from kvstore.errors import ConflictError, IntegrityError
+from kvstore.readers import CheckedReader, LimitedReader, buffered
 from kvstore.stores._sqlite.blobs import Blobs
-from kvstore.streams import CheckedReader, LimitedReader, buffered
 from kvstore.values import Record, resolve_range
 
 
@@ -108,25 +108,25 @@ def open_blob(record: Record, blobs: Blobs, name: str) -> DataOpener | None:
 class _File:
     """An open file that several streams read from, each at a place of its own."""
 
-    __slots__ = ("_descriptor", "_lock")
+    __slots__ = ("_lock", "descriptor")
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self._lock = threading.Lock()
 
     def read_into(self, buffer: Any, place: int) -> int:
         if _preadv is not None:
-            count: int = _preadv(self._descriptor, [buffer], place)
+            count: int = _preadv(self.descriptor, [buffer], place)
             return count
         with self._lock:
-            os.lseek(self._descriptor, place, os.SEEK_SET)
-            data = os.read(self._descriptor, len(buffer))
+            os.lseek(self.descriptor, place, os.SEEK_SET)
+            data = os.read(self.descriptor, len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def __del__(self) -> None:
         # By nobody else, as who reads from it last is known to the interpreter alone.
-        os.close(self._descriptor)
+        os.close(self.descriptor)
 
 
 class _Stream(io.RawIOBase):
@@ -141,6 +141,13 @@ class _Stream(io.RawIOBase):
         assert whence == os.SEEK_SET  # noqa: S101 - by those here
         self._place = place
         return place
+
+    def tell(self) -> int:
+        return self._place
+
+    def fileno(self) -> int:
+        assert self._file is not None  # noqa: S101 - whoever wraps it closes it last
+        return self._file.descriptor
 
     def readinto(self, buffer: Any) -> int:
         assert self._file is not None  # noqa: S101 - whoever wraps it closes it last

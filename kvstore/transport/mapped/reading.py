@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, BinaryIO
 
 from kvstore.profiles.facts import record_of
-from kvstore.streams import CheckedReader, buffered
+from kvstore.readers import CheckedReader, buffered
 from kvstore.transport.bodies import INLINE
 from kvstore.transport.mapped.contents import check_revision, decoded
 from kvstore.transport.mapped.decoding import coding_of

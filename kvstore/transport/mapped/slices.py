@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from kvstore.errors import StoreError
 from kvstore.profiles.ranges import format_range, parse_unsatisfied
-from kvstore.streams import CheckedReader, buffered
+from kvstore.readers import CheckedReader, buffered
 from kvstore.transport.bodies import Answer, BodyStream
 from kvstore.transport.mapped.contents import check_revision, check_stored_part, decoded
 from kvstore.transport.mapped.metadata import size_of

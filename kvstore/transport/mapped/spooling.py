@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 
 from kvstore.hashing import sha256
 from kvstore.profiles.operations import Operation
-from kvstore.streams import Source, buffered
+from kvstore.readers import buffered
+from kvstore.streams import Source
 from kvstore.transport.bodies import Upload
 from kvstore.values import resolve_range
 
