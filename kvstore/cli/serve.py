@@ -16,7 +16,7 @@ from kvstore.cli.failures import USAGE
 from kvstore.cli.output import Output, complain, output_options, with_output
 from kvstore.cli.serve_options import said, serve_options
 from kvstore.errors import InvalidRequestError
-from kvstore.opening import open_store
+from kvstore.opening import folder_of, open_store
 
 if TYPE_CHECKING:
     from kvstore.server.running.settings import Settings
@@ -54,7 +54,7 @@ def serve(ctx: click.Context, output: Output, /, **more: Any) -> None:
     settings = _settings(ctx, more["config"])
     url = settings.store or ""
     options = {name: getattr(settings, name) for name in _STORES_WITH if getattr(settings, name)}
-    refused = [*_misfits(url, options), *refusals(settings)]
+    refused = [*_misfits(url, options, settings.workers), *refusals(settings)]
     if more["check"]:
         _show(output, settings, [*refused])
         ctx.exit(USAGE if refused else 0)
@@ -97,7 +97,7 @@ def _settings(ctx: click.Context, config: Path | None) -> Settings:
     )
 
 
-def _misfits(url: str, options: dict[str, Any]) -> list[str]:
+def _misfits(url: str, options: dict[str, Any], workers: int) -> list[str]:
     scheme = store_url(url).partition(":")[0]
     found = []
     for name in options:
@@ -105,6 +105,11 @@ def _misfits(url: str, options: dict[str, Any]) -> list[str]:
             flag = f"--{name.replace('_', '-')}"
             schemes = " and ".join(f"{known}:" for known in _STORES_WITH[name])
             found.append(f"{flag} is for {schemes} stores, not for {_shown(url)!a:.100}.")
+    if workers > 1 and scheme == "memory":
+        found.append(f"{workers} processes cannot share a store in the memory of one.")
+    folder = folder_of(url) if scheme in ("sqlite", "file") else None
+    if folder is not None and not folder.absolute().parent.is_dir():
+        found.append(f"There is no folder {str(folder.absolute().parent)!a:.200}.")
     return found
 
 

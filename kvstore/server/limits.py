@@ -59,6 +59,8 @@ class Limits:
     have_bytes: int = 16 * 1024**2
     #: Uploads that are begun and not complete; 503 above.
     uploads: int = 1000
+    #: Those of one user, where users are told apart; 503 above.
+    uploads_each: int = 200
     #: Bytes that are kept of all of these together; 507 above.
     upload_bytes: int = 50 * 1024**3
     #: Seconds that an upload is kept after the last bytes of it came.

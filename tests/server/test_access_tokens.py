@@ -106,6 +106,9 @@ def test_names_are_given_once_and_again_after_they_were_revoked(tokens):
     ("options", "error"),
     [
         ({"user": "public"}, InvalidRequestError),
+        ({"user": "ann "}, InvalidRequestError),
+        ({"tags": ["staff", "public "]}, InvalidRequestError),
+        ({"tags": ["a\u202eb"]}, InvalidRequestError),
         ({"user": ""}, InvalidPermissionsError),
         ({"tags": ["a", "\ud800"]}, InvalidPermissionsError),
         ({"tags": "staff"}, InvalidRequestError),

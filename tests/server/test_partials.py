@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,26 @@ def test_the_number_of_open_ones_is_bounded(tmp_path: Path) -> None:
     assert len(names(tmp_path)) == 7
 
 
+def test_one_user_does_not_take_them_all(tmp_path: Path) -> None:
+    now = Now()
+    one = made(tmp_path, now, uploads=6, uploads_each=2)
+    ann, bob = replace(PLAN, owner="ann"), replace(PLAN, owner="bob")
+    first = one.create(ann)
+    one.give_back(first)
+    one.give_back(one.create(ann))
+    for server in (one, made(tmp_path, now, uploads=6, uploads_each=2)):
+        with pytest.raises(UnavailableError, match="You have 2"):
+            server.create(ann)
+    one.give_back(one.create(bob))
+    for _ in range(3):  # those of nobody in particular have no such bound
+        begun(one)
+    with pytest.raises(UnavailableError, match="There are 6"):
+        one.create(bob)
+    one.remove(taken(one, first.name))
+    now.time += 2
+    one.give_back(one.create(ann))
+
+
 def test_of_those_that_are_stored_the_newest_are_known(tmp_path: Path) -> None:
     now = Now()
     one = made(tmp_path, now, uploads=3)
@@ -397,6 +418,7 @@ def test_what_one_server_has_another_one_can_only_look_at(tmp_path: Path) -> Non
 
 KILLED = """
 import os, signal
+from dataclasses import replace
 from pathlib import Path
 from kvstore.server.limits import Limits
 from kvstore.server.resumable.partial import Plan

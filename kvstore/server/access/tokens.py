@@ -164,6 +164,9 @@ def _made(
     expires: float | None,
 ) -> tuple[Token, str]:
     check_permissions({OWNED: {name, user, *tags}}, complete=True)
+    for tag in (user, *sorted(tags)):
+        if not tag.isprintable() or tag != tag.strip():  # nobody would see why it fits no other
+            raise InvalidRequestError(f"A tag of a user is text without odd blanks: {tag!a:.100}.")
     if user == PUBLIC:  # everybody would own what it makes
         raise InvalidRequestError(f"The tag {PUBLIC!r} is everybody's, and so of no user.")
     if not name.isprintable() or len(name) > 100:

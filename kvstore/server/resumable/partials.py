@@ -7,7 +7,9 @@ the lock of a process that dies is free.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import logging
 import os
 import re
@@ -17,7 +19,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -30,13 +32,19 @@ from kvstore.server.limits import Limits
 from kvstore.server.resumable.leftovers import Listing, listing
 from kvstore.server.resumable.partial import LOCK, STATE, WANTED, Partial, Plan, load_partial
 
-#: A name that nobody guesses: 192 bits.
+#: A name begins with the mark of its owner, so that those of one can be counted by a look at the
+#: folder, and goes on with what nobody guesses: 144 bits.
 _ID = re.compile(r"[A-Za-z0-9_-]{32}")
-_ID_BYTES = 24
+_MARK_BYTES = 6
+_MARK = 8  # letters
+_ID_BYTES = 18
 #: Seconds for which what was counted in the folder is believed; other processes add to it, too.
 _BELIEVED = 1.0
 #: Uploads between two requests whose SHA-256 so far is kept; that of others is worked out anew.
 _HASHES = 1024
+
+#: The mark of those whose users are not told apart.
+_NOBODY = "_" * _MARK
 
 _log = logging.getLogger("kvstore.server")
 
@@ -63,7 +71,8 @@ class Partials:
         self._temporary: weakref.finalize[..., Partials] | None = None
         self._hashes: OrderedDict[str, tuple[int, Any]] = OrderedDict()
         # What the folder holds, as far as this process knows.
-        self._count = self._bytes = 0
+        self._counts: Counter[str] = Counter()
+        self._bytes = 0
         self._counted = -1.0
 
     def __len__(self) -> int:
@@ -87,14 +96,15 @@ class Partials:
 
         Raises:
             TooLargeError: it would be larger than is allowed.
-            UnavailableError: too many are open.
+            UnavailableError: too many are open, altogether or of this user.
             StorageFullError, StorageError: the disk is full, or fails.
         """
         if plan.length > self.most:
             raise TooLargeError(f"An upload has at most {self.most} bytes, not {plan.length}.")
         folder = self._open()
-        self._find_room(folder)
-        path = folder / secrets.token_urlsafe(_ID_BYTES)
+        mark = _mark_of(plan.owner)
+        self._find_room(folder, mark)
+        path = folder / f"{mark}{secrets.token_urlsafe(_ID_BYTES)}"
         partial = Partial(path, plan, expires=self._expiry())
         with Foreign(str(folder)):
             partial.lock = take_lock(f"{path}{LOCK}")
@@ -256,21 +266,29 @@ class Partials:
                 )
             return self._folder
 
-    def _find_room(self, folder: Path) -> None:
+    def _find_room(self, folder: Path, mark: str) -> None:
         """Count one upload more.
 
         Raises:
             UnavailableError: too many are open.
         """
         with self._guard:
-            if self._is_known() and self._count < self._limits.uploads:
-                self._count += 1
+            if self._is_known() and self._refused(mark) is None:
+                self._counts[mark] += 1
                 return
-        if len(self._look(folder).sizes) >= self._limits.uploads:
-            message = f"There are {self._limits.uploads} uploads open; try again later."
-            raise UnavailableError(message, retry_after=10)
+        self._look(folder)
         with self._guard:
-            self._count += 1
+            message = self._refused(mark)
+            if message is not None:
+                raise UnavailableError(message, retry_after=10)
+            self._counts[mark] += 1
+
+    def _refused(self, mark: str) -> str | None:
+        if self._counts.total() >= self._limits.uploads:
+            return f"There are {self._limits.uploads} uploads open; try again later."
+        if mark != _NOBODY and self._counts[mark] >= self._limits.uploads_each:
+            return f"You have {self._limits.uploads_each} uploads open: finish or delete some."
+        return None
 
     def _reserve(self, folder: Path, size: int) -> None:
         with self._guard:
@@ -294,7 +312,8 @@ class Partials:
             if old:
                 found = listing(folder)
         with self._guard:
-            self._count, self._bytes = len(found.sizes), found.size
+            self._counts = Counter(name[:_MARK] for name in found.sizes)
+            self._bytes = found.size
             self._counted = self.clock()
         return found
 
@@ -312,6 +331,14 @@ class Partials:
             _log.exception("The upload in %a cannot be looked at", str(path))
         finally:
             drop_lock(lock)
+
+
+def _mark_of(owner: str | None) -> str:
+    """What the names of the uploads of a user begin with."""
+    if owner is None:
+        return _NOBODY
+    digest = hashlib.sha256(owner.encode()).digest()[:_MARK_BYTES]
+    return base64.urlsafe_b64encode(digest).decode()
 
 
 def _is_held(path: Path) -> bool:
