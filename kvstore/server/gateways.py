@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, ClassVar, Self
+from urllib.parse import parse_qsl
 
 from kvstore.errors import InvalidRequestError
 from kvstore.server.access.callers import Scope
@@ -38,8 +39,17 @@ class Gateway(ABC):
     prefix: ClassVar[str]
 
     @classmethod
-    def for_settings(cls, settings: Settings) -> Self:
-        """Return the gateway of a server that runs with these settings."""
+    def for_settings(cls, settings: Settings, options: Mapping[str, str]) -> Self:
+        """Return the gateway of a server that runs with these settings.
+
+        Args:
+            options: what was said behind its name, as in ``name?option=value``.
+
+        Raises:
+            InvalidRequestError: it has no such option, or that is no value of it.
+        """
+        for option in options:
+            raise InvalidRequestError(f"The gateway {cls.name} has no option {option!a:.100}.")
         return cls()
 
     def scope(self, exchange: Exchange, path: str) -> Scope | None:
@@ -107,28 +117,24 @@ def known() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in sorted(entry_points(group=GROUP))}
 
 
-def unknown(names: Iterable[str]) -> Iterable[str]:
-    """Yield a sentence for each gateway that there is not, or that lacks what it needs."""
-    entries = known()
-    for name in names:
-        if name not in entries:
-            there = ", ".join(entries) or "none"
-            yield f"There is no gateway {name!r:.100}, only {there}."
-            continue
-        try:
-            entries[name].load()
-        except ModuleNotFoundError as error:
-            yield f"The gateway {name!r} needs: pip install 'kvstore[gateways]' ({error})."
-
-
 def gateways_of(settings: Settings) -> list[Gateway]:
-    """Return the gateways that the settings name.
+    """Return the gateways that the settings name, as ``name`` or ``name?option=value&…``.
 
     Raises:
-        InvalidRequestError: there is no such gateway.
+        InvalidRequestError: there is no such gateway, it lacks what it needs, or has no such
+            option.
     """
-    for sentence in unknown(settings.gateways):
-        raise InvalidRequestError(sentence)
-    entries = known()
-    kinds: list[type[Gateway]] = [entries[name].load() for name in dict.fromkeys(settings.gateways)]
-    return [kind.for_settings(settings) for kind in kinds]
+    entries, found = known(), []
+    for text in dict.fromkeys(settings.gateways):
+        name, _, query = text.partition("?")
+        if name not in entries:
+            there = ", ".join(entries) or "none"
+            raise InvalidRequestError(f"There is no gateway {name!r:.100}, only {there}.")
+        try:
+            kind: type[Gateway] = entries[name].load()
+        except ModuleNotFoundError as error:
+            needed = f"pip install 'kvstore[gateways]' ({error})"
+            raise InvalidRequestError(f"The gateway {name!r} needs: {needed}.") from None
+        options = dict(parse_qsl(query, keep_blank_values=True))
+        found.append(kind.for_settings(settings, options))
+    return found

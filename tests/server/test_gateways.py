@@ -120,3 +120,38 @@ def test_gateways_by_name() -> None:
     assert "vospace" in found[0]
     with pytest.raises(InvalidRequestError, match="nonesuch"):
         gateways_of(Settings(gateways=("nonesuch",)))
+
+
+@each(
+    "text, complaint",
+    [
+        ("vospace?id=", "''"),
+        ("vospace?id=lab", "'lab'"),
+        ("vospace?name=x", "no option 'name'"),
+        ("filetracker?id=x", "no option 'id'"),
+    ],
+)
+def test_options_of_gateways(text: str, complaint: str) -> None:
+    assert complaint in next(iter(refusals(Settings(gateways=(text,)))))
+    fine = Settings(gateways=("vospace?id=ivo://lab.example/space", "filetracker"))
+    assert list(refusals(fine)) == []
+    assert [gateway.name for gateway in gateways_of(fine)] == ["vospace", "filetracker"]
+
+
+def test_a_gateway_given_twice() -> None:
+    names = ("vospace", "vospace?id=ivo://lab.example/space")
+    assert "/vos" in next(iter(refusals(Settings(gateways=names))))
+
+
+class Open(Shouting):
+    """Says of itself what it is."""
+
+    def public(self, exchange: Exchange, path: str) -> Reply | None:
+        return Reply(200, [length_field(4)], b"open") if path == "/about" else None
+
+
+def test_what_everybody_may_know(tmp_path: Path) -> None:
+    with lab_of(MemoryStore(), tmp_path, gateways=[Open()]) as lab:
+        lab.token("alice")
+        assert ask(lab.url, "GET", "/shouting/about").body == b"open"
+        assert ask(lab.url, "GET", "/shouting/k").status == 401

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from kvstore.errors import InvalidRequestError
-from kvstore.server.gateways import unknown
+from kvstore.server.gateways import by_prefix, gateways_of
 from kvstore.server.hosts import Hosts
 from kvstore.server.running.settings import ALGORITHMS, Oidc, Settings
 from kvstore.server.running.tls import context_of
@@ -17,7 +17,10 @@ def refusals(settings: Settings) -> Iterator[str]:
     """Yield a sentence for everything that the settings are refused for."""
     yield from _of_numbers(settings)
     yield from _of_names(settings)
-    yield from unknown(settings.gateways)
+    try:
+        by_prefix(gateways_of(settings), ())
+    except InvalidRequestError as error:
+        yield error.message
     if settings.tls is not None:
         try:
             context_of(settings.tls)

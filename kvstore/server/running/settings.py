@@ -105,6 +105,6 @@ class Settings:
     reads: Reads = "checked"
     #: Whether there are metrics, at ``/metrics``.
     metrics: bool = True
-    #: Names of gateways for the clients of other systems.
+    #: Gateways for the clients of other systems, as ``name`` or ``name?option=value``.
     gateways: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
