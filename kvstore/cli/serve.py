@@ -65,7 +65,7 @@ def serve(ctx: click.Context, output: Output, /, **more: Any) -> None:
 
     def ready(address: str) -> None:
         output.result(f"Serving {_shown(url)} at {address} (Ctrl-C ends it)", {"url": address})
-        for name, path in gateways:
+        for name, path in gateways if output.for_people else ():
             output.line(output.shown(f"Clients of {name}: {address}{path}"))
         for sentence in told if output.for_people else ():
             output.line(output.shown(sentence))
