@@ -67,7 +67,8 @@ class ServedContract(StoreContract):
 
     url: str
     backing: Store
-    histories = 8
+    #: Four classes share the client and the server, and each has histories of its own.
+    histories = 5
 
     @pytest.fixture(autouse=True)
     def _stack(self) -> Iterator[None]:

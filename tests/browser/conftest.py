@@ -17,8 +17,8 @@ from tests.browser.visits import PATIENCE, Visit, Visiting
 expect.set_options(timeout=PATIENCE)
 
 
-# Of a module, so that its event loop is gone from this thread before tests of other modules run.
-@pytest.fixture(scope="module")
+# Of these tests alone, so that its event loop is gone from this thread before any others run.
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:

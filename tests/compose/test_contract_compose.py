@@ -32,7 +32,7 @@ PREFIX = "\u00e9 [b]*?"
 class ComposedContract(StoreContract):
     """Over a store in memory, which others can use by another store made of the same."""
 
-    histories = 12
+    histories = 8
 
     def compose(self, store: Any) -> Store:
         raise NotImplementedError
@@ -54,7 +54,7 @@ class ComposedContract(StoreContract):
 class OverSQLite:
     """Over a store on the disk."""
 
-    histories = 8
+    histories = 4
 
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ def shelf() -> Iterator[ShelfServer]:
 
 
 class TestShelf(StoreContract):
-    histories = 8
+    histories = 5
+    more_than_a_page = 101  # pages of this server have 7 names
 
     @pytest.fixture(autouse=True)
     def _shelf(self, shelf: ShelfServer) -> None:

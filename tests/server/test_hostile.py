@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import threading
 from pathlib import Path
 from urllib.parse import quote
@@ -12,6 +14,7 @@ import pytest
 from kvstore.query import Query
 from kvstore.server import serve_background
 from kvstore.server.limits import Limits
+from kvstore.server.workers import Disconnected
 from kvstore.stores.memory import MemoryStore
 from kvstore.where import compile_where
 from tests.server.access import lab_of
@@ -134,6 +137,7 @@ class _Endless(MemoryStore):
         super().__init__()
         self.began = threading.Event()
         self.ended = threading.Event()
+        self.reason: BaseException | None = None
 
     def _count(self, query: Query) -> int:
         found = query.predicate()
@@ -142,6 +146,9 @@ class _Endless(MemoryStore):
         try:
             while True:
                 found(record)
+        except BaseException as error:
+            self.reason = error
+            raise
         finally:
             self.ended.set()
 
@@ -152,7 +159,11 @@ def test_a_query_ends_when_its_client_has_gone() -> None:
         with Wire(url) as wire:
             wire.head("GET", "/query?$count=true")
             assert store.began.wait(60)
+            # By a reset: who only ends the own side may still wait for the answer, for as long as
+            # the limit says.
+            wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         assert store.ended.wait(60)
+        assert isinstance(store.reason, Disconnected)
 
 
 def test_what_is_put_off_on_purpose_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:

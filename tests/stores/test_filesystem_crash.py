@@ -199,13 +199,13 @@ def test_files_are_written_in_few_steps(traces: Traces, durable: bool) -> None:
     assert flushes["set_metadata"] == (1 + 3 if durable else 1)
 
 
-def interrupted(roots: Roots, traces: Traces, *, durable: bool) -> list[Job]:
-    """Return a job for each call of each operation, so that the call is the one that is hit."""
+def interrupted(roots: Roots, traces: Traces, error: str = "", *, durable: bool) -> list[Job]:
+    """Return a job for each call of each operation to be hit, by that error if there is one."""
     return [
         Job(kind="file", operation=name, root=roots.new(name), durable=durable, burn=burn)
         for name, trace in traces.items()
         if not durable or name in DURABLE
-        for burn in hits(trace)
+        for burn in hits(trace, error)
     ]
 
 
@@ -266,8 +266,8 @@ def test_refused_any_call(roots: Roots, traces: Traces, durable: bool, number: i
     """An error, and all is as it was; or none, and it is done. The next operation works."""
     if durable and number != errno.EIO:
         pytest.skip("one error tells enough about the folders that a durable store flushes")
-    jobs = interrupted(roots, traces, durable=durable)
     name = errno.errorcode[number]
+    jobs = interrupted(roots, traces, name, durable=durable)
     statuses = run(jobs, "-e", f"inject={CALLS}:error={name}:when={WHEN}", "-o", os.devnull)
     for job, status in zip(jobs, statuses, strict=True):
         assert status in (OK << 8, (FULL if number == errno.ENOSPC else FAILED) << 8), job

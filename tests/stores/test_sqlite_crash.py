@@ -121,12 +121,14 @@ def durable(request: pytest.FixtureRequest) -> bool:
     return "durable" in request.node.callspec.id
 
 
-def interrupted(roots: Roots, traces: dict[str, Trace], *, durable: bool) -> list[Job]:
-    """Return a job for each call of each operation, so that the call is the one that is hit."""
+def interrupted(
+    roots: Roots, traces: dict[str, Trace], error: str = "", *, durable: bool
+) -> list[Job]:
+    """Return a job for each call of each operation to be hit, by that error if there is one."""
     return [
         Job(kind="sqlite", operation=name, root=roots.new(name), durable=durable, burn=burn)
         for name, trace in traces.items()
-        for burn in hits(trace)
+        for burn in hits(trace, error)
     ]
 
 
@@ -199,8 +201,8 @@ def test_refused_any_call(
     """An error, and all is as it was; or none, and it is done. The next operation works."""
     if durable and number != errno.EIO:
         pytest.skip("one error tells enough about what a durable store flushes")
-    jobs = interrupted(roots, traces, durable=durable)
     name = errno.errorcode[number]
+    jobs = interrupted(roots, traces, name, durable=durable)
     statuses = run(jobs, "-e", f"inject={CALLS}:error={name}:when={WHEN}", "-o", os.devnull)
     failures = {FAILED << 8, FULL << 8} if number == errno.ENOSPC else {FAILED << 8}
     for job, status in zip(jobs, statuses, strict=True):

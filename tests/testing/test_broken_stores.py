@@ -32,7 +32,9 @@ def test_contract_fails_for_each_broken_store(pytester: pytest.Pytester) -> None
         for name in names
     }
     # One run for all: each would import and collect the kit again.
-    result = pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider", *expected)
+    # Nobody reads the traces of sixty tests.
+    options = ("-q", "-p", "no:cacheprovider", "--tb=line")
+    result = pytester.runpytest_inprocess(*options, *expected)
     passed, skipped, failed = result.reprec.listoutcomes()  # type: ignore[attr-defined]
     assert {report.nodeid for report in (*passed, *skipped)} == set()
     assert {report.nodeid for report in failed} == expected
