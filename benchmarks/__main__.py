@@ -21,6 +21,9 @@ from benchmarks import (
     bench_memory,
     bench_server,
     bench_stores,
+    datasafe,
+    filetracker,
+    sync,
 )
 from benchmarks.measure import Table
 
@@ -133,6 +136,18 @@ def _memory(*, quick: bool) -> None:
     _print(bench_memory.tables(bench_memory.QUICK if quick else bench_memory.Scale()))
 
 
+def _filetracker(*, quick: bool) -> None:
+    _print(filetracker.tables(filetracker.QUICK if quick else filetracker.Scale()))
+
+
+def _datasafe(*, quick: bool) -> None:
+    _print(datasafe.tables(datasafe.QUICK if quick else datasafe.Scale()))
+
+
+def _sync(*, quick: bool) -> None:
+    _print(sync.tables(sync.QUICK if quick else sync.Scale()))
+
+
 def _print(tables: Iterable[Table]) -> None:
     for table in tables:
         print(f"\n{table}", flush=True)
@@ -149,6 +164,9 @@ _RUNS = {
     "memory": _memory,
     "faults": _faults,
     "server": _server,
+    "filetracker": _filetracker,
+    "datasafe": _datasafe,
+    "sync": _sync,
 }
 
 if __name__ == "__main__":

@@ -348,7 +348,7 @@ def test_transfers_are_measured_against_curl(capsys):
         assert f"down  {name}" in shown
 
 
-@pytest.mark.slow
+@pytest.mark.soak  # wrk loads all there is for a second a row
 @pytest.mark.skipif(bool(bench_server.missing()), reason="nginx, wrk or curl is not there")
 def test_the_server_is_measured_against_nginx():
     scale = bench_server.Scale(

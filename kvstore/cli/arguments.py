@@ -45,6 +45,9 @@ class Place:
 
     url: str
     words: tuple[str, ...]
+    #: The variable that has the token for this one, where a command is about two stores; without
+    #: it the token is as everywhere.
+    variable: str | None = None
 
     @property
     def folder(self) -> Path | None:
@@ -53,7 +56,7 @@ class Place:
 
     def open(self) -> AuthorizingStore:
         """Return the store, connected, to write to it; a folder is made if it is missing."""
-        return _opened(self.url)
+        return _opened(self.url, self.variable)
 
     def open_existing(self) -> AuthorizingStore:
         """Return the store, connected, to read it.
@@ -64,23 +67,24 @@ class Place:
         folder = self.folder
         if folder is not None and not _HOLDS[self.url.partition(":")[0]](folder):
             raise StorageError(f"There is no store in the folder {str(folder)!r:.200}.")
-        return _opened(self.url)
+        return _opened(self.url, self.variable)
 
 
-def _opened(url: str) -> AuthorizingStore:
+def _opened(url: str, variable: str | None) -> AuthorizingStore:
     """Open a store; a server with the token that is in the environment, where that is for it."""
     if not url.startswith(("http://", "https://")):
         return open_store(url)
-    token = os.environ.get(TOKEN_VARIABLE)
+    own_token = os.environ.get(variable) if variable else None
+    token = own_token or os.environ.get(TOKEN_VARIABLE)
     # The token of one server is nothing for another one, which would have it then.
     own = os.environ.get(STORE_VARIABLE)
-    is_for_it = bool(token) and (not own or _origin(own) == _origin(url))
+    is_for_it = bool(own_token or (token and (not own or _origin(own) == _origin(url))))
     if is_for_it and url.startswith("http://") and not _LOCAL.fullmatch(_origin(url)):
         complain("The token travels in clear text: whoever is on the way can read it.")
     try:
         return open_store(url, token=token) if is_for_it else open_store(url)
     except AuthenticationError as error:
-        error.add_note(f"Commands take it from {TOKEN_VARIABLE}.")
+        error.add_note(f"Commands take it from {variable or TOKEN_VARIABLE}.")
         raise
 
 

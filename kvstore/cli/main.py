@@ -22,10 +22,12 @@ from kvstore.cli.failures import (
 )
 from kvstore.cli.folders import export, import_command
 from kvstore.cli.history import log, versions
+from kvstore.cli.manifest import manifest_command
 from kvstore.cli.output import Output, complain, output_options
 from kvstore.cli.profiles import profile_command
 from kvstore.cli.reading import get, info, ls, query
 from kvstore.cli.serve import serve
+from kvstore.cli.sync import sync
 from kvstore.cli.tokens import token_command
 from kvstore.cli.verifying import verify
 from kvstore.cli.writing import rm, set_command
@@ -114,11 +116,13 @@ COMMANDS: tuple[click.Command, ...] = (
     *(ls, get, set_command, rm, meta, query, perms, info),
     *(
         cp,
+        sync,
         import_command,
         export,
         log,
         versions,
         verify,
+        manifest_command,
         serve,
         token_command,
         demo,

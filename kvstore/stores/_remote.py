@@ -17,6 +17,7 @@ from kvstore.history import JournalEntry
 from kvstore.hub import EventHub
 from kvstore.noticing import Halt, OwnChange
 from kvstore.parallel import Crew, in_order
+from kvstore.profiles.having import Claim, Finding
 from kvstore.query import Query
 from kvstore.transport.dialect import Dialect
 from kvstore.transport.fetching import fetch_in_ranges, may_fetch_in_ranges
@@ -53,6 +54,18 @@ class RemoteStore(AuthorizingStore):
     @abstractmethod
     def _server(self) -> Dialect:
         """Return the conversation with the server, which is begun if it is not."""
+
+    def compare(self, claims: Iterable[Claim]) -> Iterator[Finding]:
+        """Yield what the server has of each claim, in their order, by as few requests as it allows.
+
+        As many claims as fit into a request are taken ahead of what is yielded.
+
+        Raises:
+            UnsupportedOperationError: the server has no means for it: no ``have`` in its
+                ``info()["capabilities"]``.
+        """
+        self._ready()
+        return self._server().compare(claims)
 
     def _get(self, key: str) -> Value:
         record, opener = self._server().read_value(key)

@@ -14,8 +14,8 @@ from kvstore import errors
 from kvstore.cli.main import cli
 
 COMMANDS = [
-    *("cp", "demo", "export", "get", "import", "info", "log", "ls", "meta", "perms", "profile"),
-    *("query", "rm", "serve", "set", "token", "verify", "versions"),
+    *("cp", "demo", "export", "get", "import", "info", "log", "ls", "manifest", "meta", "perms"),
+    *("profile", "query", "rm", "serve", "set", "sync", "token", "verify", "versions"),
 ]
 
 
