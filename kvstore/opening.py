@@ -1,4 +1,4 @@
-"""Stores from URLs: ``memory:``, ``sqlite:PATH``, ``file:PATH``, ``http://…``, ``https://…``."""
+"""Stores from URLs: ``memory:``, ``sqlite:PATH``, ``file:PATH``, ``http(s)://…``, ``vos://…``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from urllib.parse import unquote, urlsplit
 
 from kvstore.authorizing import AuthorizingStore
 from kvstore.errors import InvalidRequestError
-from kvstore.stores.dynamic_url import BearerAuth, DynamicURLStore
+from kvstore.stores._vospace import SCHEMES as VOSPACES
+from kvstore.stores._vospace import located
+from kvstore.stores.dynamic_url import BearerAuth, DynamicURLStore, profile_of_vospace
 from kvstore.stores.filesystem import FileSystemStore
 from kvstore.stores.memory import MemoryStore
 from kvstore.stores.sqlite import SQLiteStore
@@ -26,6 +28,9 @@ def open_store(
     ``file:PATH``               a `FileSystemStore` in that folder, spelled in the same ways
     ``http://…``, ``https://…`` the `DynamicURLStore` that the server's service document
                                 describes (``/.well-known/kvstore`` of that host)
+    ``vos+http://…``,           the VOSpace service at that URL, whose capabilities are at
+    ``vos+https://…``           ``URL/capabilities``
+    ``vos://AUTHORITY/PATH``    a container of the VOSpace that registries call so; see ``registry``
     ==========================  ===============================================================
 
     With ``profile=`` an ``http`` URL is the base URL of a server that the profile describes.
@@ -33,7 +38,9 @@ def open_store(
     Args:
         credentials: as for the ``connect`` of the store's class.
         token: in place of these, the token that a server asks for.
-        options: keyword arguments of the store's class.
+        options: keyword arguments of the store's class; for ``vos://`` also ``registry``, the path
+            of a file of lines ``ivo://AUTHORITY/NAME = URL of its capabilities``. Without it that
+            is named by ``KVSTORE_VOSPACE_REGISTRY``, or is the one that the client of CADC keeps.
 
     Raises:
         InvalidRequestError: a URL of no such form, or a token that is none or is for no server.
@@ -42,6 +49,10 @@ def open_store(
     if not isinstance(url, str):
         raise InvalidRequestError(f"A store URL is a str, not {url!r:.100}.")
     scheme = url.partition(":")[0].lower()
+    if scheme in VOSPACES:
+        base, told = located(url, options.pop("registry", None))
+        options["profile"] = profile_of_vospace(options.get("profile"), told)
+        url, scheme = base, "http"
     if token is not None:
         credentials = _of_token(token, scheme, credentials, options)
     if scheme in ("http", "https") and options.get("profile") is not None:
@@ -60,7 +71,7 @@ def open_store(
         store = FileSystemStore(folder_of(url), **options)
     else:
         shown = url.rpartition("@")[2]  # what stands before it may be a password
-        known = "memory:, sqlite:PATH, file:PATH or http(s)://HOST"
+        known = "memory:, sqlite:PATH, file:PATH, http(s)://HOST or vos://…"
         raise InvalidRequestError(f"A store URL is {known}, not {shown!r:.100}.")
     store.connect(credentials)
     return store

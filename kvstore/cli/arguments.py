@@ -25,7 +25,8 @@ TOKEN_VARIABLE = "KVSTORE_TOKEN"  # noqa: S105 - the name of one
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _FOLDER_URLS = ("sqlite:", "file:")
-_URLS = (*_FOLDER_URLS, "http://", "https://")
+_SERVER_URLS = ("http://", "https://", "vos+http://", "vos+https://", "vos://")
+_URLS = (*_FOLDER_URLS, *_SERVER_URLS)
 # Folders that can be told from keys at sight. `data/` cannot: it may be the beginning of keys.
 _FOLDER = re.compile(r"(?:\.{1,2}|~)(?:[/\\].*)?|/.*|[A-Za-z]:[/\\].*", re.DOTALL)
 _LOCAL = re.compile(r"http://(?:localhost|127(?:\.\d+){3}|\[::1\])(?::\d+)?")
@@ -72,14 +73,15 @@ class Place:
 
 def _opened(url: str, variable: str | None) -> AuthorizingStore:
     """Open a store; a server with the token that is in the environment, where that is for it."""
-    if not url.startswith(("http://", "https://")):
+    if not url.startswith(_SERVER_URLS):
         return open_store(url)
     own_token = os.environ.get(variable) if variable else None
     token = own_token or os.environ.get(TOKEN_VARIABLE)
     # The token of one server is nothing for another one, which would have it then.
     own = os.environ.get(STORE_VARIABLE)
     is_for_it = bool(own_token or (token and (not own or _origin(own) == _origin(url))))
-    if is_for_it and url.startswith("http://") and not _LOCAL.fullmatch(_origin(url)):
+    address = url.removeprefix("vos+")
+    if is_for_it and address.startswith("http://") and not _LOCAL.fullmatch(_origin(address)):
         complain("The token travels in clear text: whoever is on the way can read it.")
     try:
         return open_store(url, token=token) if is_for_it else open_store(url)

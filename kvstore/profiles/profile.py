@@ -117,6 +117,8 @@ class Profile:
     #: Fields of a `Policy` that it decides where the user does not.
     timeouts: Mapping[str, float] = field(compare=False)
     capabilities: Mapping[str, Any] = field(compare=False)
+    #: What the dialect of that name is told.
+    vospace: Mapping[str, Any] = field(compare=False)
 
     @classmethod
     def of(cls, document: object) -> Profile:
@@ -146,6 +148,7 @@ class Profile:
             redirects=copy.get("redirects"),
             timeouts={f"{name}_timeout": value for name, value in copy.get("timeouts", {}).items()},
             capabilities=copy.get("capabilities", {}),
+            vospace=copy.get("vospace", {}),
         )
 
     def __reduce__(self) -> tuple[Callable[[object], Profile], tuple[JsonObject]]:
@@ -176,7 +179,8 @@ class Profile:
     @property
     def is_readonly(self) -> bool:
         """Whether it has no operation that changes anything."""
-        told: bool = self.capabilities.get("readonly", WRITES.isdisjoint(self.operations))
+        has_none = self.dialect == "http" and WRITES.isdisjoint(self.operations)
+        told: bool = self.capabilities.get("readonly", has_none)
         return told
 
     def layout(self, base: str) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from kvstore.transport.policy import DEFAULT_POLICY, Policy
 from kvstore.transport.remembered import Remembered
 from kvstore.transport.sender import BearerAuth as BearerAuth
 from kvstore.transport.sender import Sender
+from kvstore.transport.vospace.dialect import VospaceDialect
 
 # A service document that is not there *now* must not pass for one that is not there: for as long as
 # the store is connected, writes would be in two steps and digests not checked.
@@ -240,8 +241,11 @@ class DynamicURLStore(RemoteStore):
         self._is_secret = session is not None or auth is not None
 
     def _disconnect(self) -> None:
-        sender, self._sender, self._talk = self._sender, None, None
+        sender, self._sender = self._sender, None
+        talk, self._talk = self._talk, None
         self._crew.close()
+        if talk is not None:
+            talk.close()
         if sender is not None:
             sender.close()
 
@@ -250,7 +254,8 @@ class DynamicURLStore(RemoteStore):
     def _server(self) -> Dialect:
         talk = self._talk
         if talk is None and self._profile is not None:
-            talk = self._talk = MappedDialect.on(
+            dialect = VospaceDialect if self._profile.dialect == "vospace" else MappedDialect
+            talk = self._talk = dialect.on(
                 self._connection(),
                 self._policy,
                 self._profile,
@@ -310,3 +315,19 @@ class DynamicURLStore(RemoteStore):
             self._ready()
             raise NotConnectedError(f"{self!r} was disconnected by another thread.")
         return self._sender
+
+
+def profile_of_vospace(given: Any, told: Mapping[str, str]) -> Profile:
+    """Return the profile of a VOSpace service, with what its URL says.
+
+    Args:
+        given: as for the class; None for the bundled one.
+        told: members of the ``vospace`` of the document.
+
+    Raises:
+        InvalidRequestError: it is of another protocol, or none.
+    """
+    profile = load_profile("vospace" if given is None else given)
+    if profile.dialect != "vospace":
+        raise InvalidRequestError(f"The profile {profile.name!r} is of no VOSpace.")
+    return Profile.of({**profile.document, "vospace": {**profile.vospace, **told}})

@@ -141,6 +141,9 @@ class Dialect(ABC):
         """Raise unless the server is what is expected, as far as it tells without a change."""
         raise self.unsupported("probe")
 
+    def close(self) -> None:  # noqa: B027 - most hold nothing of their own
+        """Give back what it holds beside the connections that it was given."""
+
     def unsupported(self, operation: str, key: str | None = None) -> UnsupportedOperationError:
         """Return the error for what this server has no means for."""
         message = f"A server of the profile {self.name!r} has no operation {operation!r}."

@@ -19,7 +19,7 @@ from kvstore.testing.odd_keys import ODD_KEYS
 from kvstore.testing.strategies import keys
 from tests.cases import each
 
-NAMES = ("datasafe", "filetracker", "kvstore", "static", "webdav")
+NAMES = ("datasafe", "filetracker", "kvstore", "static", "vospace", "webdav")
 SMALL: dict[str, Any] = {
     "profile": 1,
     "name": "small",
@@ -188,7 +188,7 @@ def test_what_names_no_profile_is_refused(given_as):
 
 
 def test_an_unknown_name_tells_the_known_ones():
-    with pytest.raises(InvalidRequestError, match="datasafe, filetracker, kvstore, static, webdav"):
+    with pytest.raises(InvalidRequestError, match="datasafe, filetracker, kvstore, static, vospace, webdav"):
         load_profile("webdaf")
     with pytest.raises(FileNotFoundError):
         load_profile("webdaf.json")
