@@ -120,7 +120,8 @@ class Operation:
     statuses: Statuses
     facts: Mapping[str, Fact]
     verify: tuple[Check, ...]
-    if_match: bool
+    #: ``If-Match``; ``newest`` where what is sent as that names the version; None: it honours none.
+    if_match: str | None
     #: ``If-None-Match``; ``inherent`` where it never overwrites; None: it always may.
     if_none_match: str | None
     replaces: bool
@@ -145,13 +146,16 @@ class Operation:
         """Return what a profile describes; what holds for all its operations is given apart.
 
         Raises:
-            InvalidRequestError: a template that is none, or a list that does not say what it is.
+            InvalidRequestError: a template that is none, a list that does not say what it is, or a
+                condition that would not be sent.
         """
         text, listing = document["url"], document.get("listing")
         if (name == "list") != (listing is not None):
             raise InvalidRequestError(
                 f"/operations/{name}: a list, and nothing else, has a listing."
             )
+        if document.get("if_match") == "newest" and name != "delete":
+            raise InvalidRequestError(f"/operations/{name}: only delete can have 'newest'.")
         body = document.get("body", _BODIES.get(name, "none"))
         is_plain = name in _WITHOUT_KEY
         return cls(
@@ -172,7 +176,7 @@ class Operation:
             statuses=statuses.over(document.get("status", {}), document.get("status_if_body", ())),
             facts=facts_of({**facts, **document.get("facts", {})}),
             verify=tuple(map(Check.of, document.get("verify", ()))),
-            if_match="if_match" in document,
+            if_match=document.get("if_match"),
             if_none_match=document.get("if_none_match"),
             replaces=document.get("on_conflict") == "replace",
             asks_first=document.get("asks_first", False),

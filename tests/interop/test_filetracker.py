@@ -18,6 +18,7 @@ from kvstore import (
     InvalidKeyError,
     InvalidRequestError,
     KeyNotFoundError,
+    MemoryStore,
     RangeError,
     Store,
     StoreEvent,
@@ -27,6 +28,10 @@ from kvstore import (
     TransportError,
     UnsupportedOperationError,
 )
+from kvstore.documents import copy_json
+from kvstore.gateways.filetracker import FiletrackerGateway
+from kvstore.profiles.loading import load_profile
+from kvstore.server import serve_background
 from tests.interop.peers import FILETRACKER, PATIENCE, installed, running
 
 pytestmark = pytest.mark.timeout(400)
@@ -143,6 +148,22 @@ def test_a_write_that_the_server_ignored_is_a_conflict(store):
     assert not store.exists("blob")
 
 
+def test_a_delete_under_a_condition(store):
+    store.set("blob", b"old", metadata={"version": 1000})
+    for wrong in ("999", "1001"):
+        with pytest.raises(ConflictError) as caught:
+            store.delete("blob", if_match=wrong)
+        assert caught.value.key == "blob"
+    assert store.to_bytes("blob") == b"old"
+    store.delete("blob", if_match=store.get("blob"))
+    assert not store.exists("blob")
+    store.set("blob", b"new")
+    store.delete("blob", if_match="*")
+    for condition in ("1000", "*"):
+        with pytest.raises(KeyNotFoundError):
+            store.delete("blob", if_match=condition)
+
+
 def test_listing_with_prefix_and_cutoff(store):
     for key, version in {"a/1": 1000, "a/b/2": 2000, "ab": 3000}.items():
         store.set(key, b"", metadata={"version": version})
@@ -195,7 +216,6 @@ def test_what_the_protocol_has_no_means_for(store):
         lambda: store.get_permissions("blob"),
         lambda: store.set_data("blob", b"", if_none_match="*"),
         lambda: store.set_data("blob", b"", if_match="1"),
-        lambda: store.delete("blob", if_match="1"),
     ):
         with pytest.raises(UnsupportedOperationError, match="filetracker"):
             call()
@@ -237,6 +257,35 @@ def test_beside_its_own_client(store, server, tmp_path):
     assert said[2] == "['ours/file', 'theirs/file']"
     assert store.to_bytes("theirs/file") == b"from the other client"
     assert list(store.query_keys()) == ["ours/file", "theirs/file"]
+
+
+def test_no_other_operation_has_that_condition():
+    document = copy_json(load_profile("filetracker").document)
+    document["operations"]["set"]["if_match"] = "newest"
+    with pytest.raises(InvalidRequestError, match="only delete"):
+        kvstore.Profile.of(document)
+
+
+def test_files_move_to_our_server_with_their_versions(store, server):
+    for key, version in {"a/1": 1000, "b": 2000}.items():
+        store.set(key, TEXT + key.encode(), metadata={"version": version})
+    with MemoryStore() as ours, serve_background(ours, gateways=[FiletrackerGateway()]) as url:
+        with kvstore.open(f"{url}/filetracker", profile="filetracker") as new:
+            new.probe()
+            for key in store.query_keys():
+                new.set(key, store.get(key))
+            assert list(new.query(order_by="-version")) == list(store.query(order_by="-version"))
+            assert list(new.query_keys(where={"version": {"le": 1500}})) == ["a/1"]
+            assert new.record("b").digest == ours.record("b").digest
+            with pytest.raises(ConflictError, match="newer version"):
+                new.set("b", b"older", metadata={"version": 1999})
+            with pytest.raises(ConflictError):
+                new.delete("b", if_match="1999")
+            new.delete("b", if_match="2000")
+        moved = Server(f"{url}/filetracker", server.folder, server.programs)
+        said = moved.client("print(client.get_stream('/a/1')[1], client.list_remote_files())")
+        assert said.splitlines()[-1] == "/a/1@1000 ['a/1']"
+        assert ours.to_bytes("a/1") == TEXT + b"a/1"
 
 
 def test_it_is_found_out(server):

@@ -171,9 +171,9 @@ class Talk:
         self, operation: Operation, condition: Condition, key: str | None
     ) -> dict[str, str]:
         fields = {}
-        if condition.if_match is not None:
-            if not operation.if_match:
-                raise self._unconditional(operation, "if_match", key)
+        if condition.if_match is not None and operation.if_match is None:
+            raise self._unconditional(operation, "if_match", key)
+        if condition.if_match is not None and operation.if_match == "If-Match":
             is_any = condition.if_match == "*"
             fields["If-Match"] = "*" if is_any else format_etag(condition.if_match)
         if condition.create_only:

@@ -65,7 +65,12 @@ def delete_key(talk: Talk, key: str, condition: Condition) -> None:
         raise missing(key)
     values = {}
     if "newest" in operation.sources():
-        values = newest(facts_about(talk, key))
+        facts = facts_about(talk, key)
+        values = newest(facts)
+        if operation.if_match == "newest" and condition.if_match not in (None, "*"):
+            # What was changed since is newer than this, and so the server leaves it.
+            condition.check(key, str(facts.get("version")), exists=True)
+            values = {"newest": facts.get("modified")}
     reply = talk.ask("delete", key, values=values, condition=condition)
     verify(talk, reply)
     reply.answer.finish()
