@@ -219,10 +219,19 @@ class KeyValueApp(Starlette):
             # Ending it would tell the client that it has all. This makes the server hang up.
             raise ConnectionAbortedError("The answer could not be brought to its end.") from None
         if exchange.refusal is not None:
-            reply = exchange.refusal(error, reply)
+            reply = self._told_by_gateway(exchange.refusal, error, reply)
         reply.fields += exchange.fields
         with contextlib.suppress(Disconnected):
             await exchange.reply(reply, self.site.workers)
+
+    def _told_by_gateway(
+        self, refusal: Callable[[Exception, Reply], Reply], error: Exception, reply: Reply
+    ) -> Reply:
+        try:
+            return refusal(error, reply)
+        except Exception:  # noqa: BLE001 - of a package that may be anybody's
+            _log.exception("A gateway has no words for %s", type(error).__name__)
+            return reply
 
 
 def create_app(

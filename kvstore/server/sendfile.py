@@ -80,7 +80,7 @@ class FileSender:
                 await self._writable(socket)
                 continue
             except ConnectionError:
-                raise Disconnected from None
+                raise self._gone() from None
             if not count:
                 raise EOFError(f"The file ended {span.end - place} bytes before its announced end.")
             place += count
@@ -95,11 +95,16 @@ class FileSender:
             async with asyncio.timeout(self._idle_time):
                 await writable.wait()
         except TimeoutError:
-            self._cycle.transport.abort()
-            raise Disconnected from None
+            raise self._gone() from None
         finally:
             loop.remove_writer(socket)
 
     def _check(self) -> None:
         if self._cycle.disconnected or self._cycle.transport.is_closing():
-            raise Disconnected
+            raise self._gone()
+
+    def _gone(self) -> Disconnected:
+        """Take note that nobody takes the answer; uvicorn would log one that was forgotten."""
+        self._cycle.disconnected = True
+        self._cycle.transport.abort()
+        return Disconnected()

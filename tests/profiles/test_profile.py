@@ -188,7 +188,8 @@ def test_what_names_no_profile_is_refused(given_as):
 
 
 def test_an_unknown_name_tells_the_known_ones():
-    with pytest.raises(InvalidRequestError, match="datasafe, filetracker, kvstore, static, vospace, webdav"):
+    known = "datasafe, filetracker, kvstore, static, vospace, webdav"
+    with pytest.raises(InvalidRequestError, match=known):
         load_profile("webdaf")
     with pytest.raises(FileNotFoundError):
         load_profile("webdaf.json")

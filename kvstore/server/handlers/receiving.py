@@ -45,6 +45,15 @@ def check_upload(exchange: Exchange, limit: int) -> DigestCheck | None:
     if exchange.has(b"content-range"):
         raise InvalidRequestError("A part of the data cannot be written (Content-Range).")
     exchange.body.check_length(limit)
+    return check_digests(exchange)
+
+
+def check_digests(exchange: Exchange) -> DigestCheck | None:
+    """Return the check of the digests that a header has of its body, None if it has none.
+
+    Raises:
+        InvalidRequestError: one is malformed.
+    """
     announced = [
         ", ".join(exchange.lines(name))
         for name in (b"content-digest", b"repr-digest")
