@@ -361,12 +361,17 @@ def test_jobs_are_shared_by_processes(tmp_path: Path) -> None:
     assert list((tmp_path / "jobs").iterdir()) == []
 
 
+def _file(folder: Path, job_id: str) -> Path:
+    (file,) = folder.glob(f"*{job_id}.json")
+    return file
+
+
 def test_the_job_of_a_process_that_has_died_has_failed(tmp_path: Path) -> None:
     jobs = Jobs(tmp_path)
     job = jobs.add("transfers", "ada", "<x/>", phase="EXECUTING")
     assert jobs.get("transfers", job.id, "ada").phase == "EXECUTING"
     long_ago = time.time() - 3600
-    os.utime(tmp_path / f"{job.id}.json", (long_ago, long_ago))
+    os.utime(_file(tmp_path, job.id), (long_ago, long_ago))
     found = jobs.get("transfers", job.id, "ada")
     assert (found.phase, found.fault) == ("ERROR", "InternalFault")
 
@@ -375,10 +380,11 @@ def test_old_jobs_go(tmp_path: Path) -> None:
     jobs = Jobs(tmp_path)
     first = jobs.add("transfers", "ada", "<x/>")
     long_ago = time.time() - 25 * 3600
-    os.utime(tmp_path / f"{first.id}.json", (long_ago, long_ago))
+    file = _file(tmp_path, first.id)
+    os.utime(file, (long_ago, long_ago))
     for _ in range(100):
         jobs.add("transfers", "ada", "<x/>")
-    assert not (tmp_path / f"{first.id}.json").exists()
+    assert not file.exists()
     assert len(list(tmp_path.iterdir())) == 100
 
 

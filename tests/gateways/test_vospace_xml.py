@@ -20,7 +20,7 @@ from tests.gateways.vos_space import IDENTIFIER, Space, node
 
 CORPUS = json.loads((Path(__file__).parent.parent / "data" / "nasty_xml.json").read_text())
 #: What is refused before it is parsed: a document has a megabyte at most.
-_MOST = 1 << 20
+_MOST = 8 << 20
 
 
 def _bytes(entry: dict[str, Any]) -> bytes:

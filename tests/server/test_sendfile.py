@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +29,8 @@ from tests.server.sockets import Wire, ask
 SIZE = 3 * (1 << 20) + 17
 DATA = os.urandom(SIZE)
 PLAIN: Reads = "plain"
+#: A connection that is closed so is reset.
+LINGER_NOT = struct.pack("ii", 1, 0)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "file"])
@@ -139,7 +143,7 @@ def test_nothing_stays_open(url: str, spans: list[tuple[int, int]]) -> None:
     assert descriptors() <= before + 5  # connections that are not ended yet
 
 
-def test_who_takes_nothing_is_given_up(folder: Path, tmp_path: Path) -> None:
+def test_who_takes_nothing_is_given_up(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     limits = Limits(idle_time=0.2)
     with store_in(folder) as store:
         store.set_data("large", b"x" * (24 << 20))
@@ -154,6 +158,26 @@ def test_who_takes_nothing_is_given_up(folder: Path, tmp_path: Path) -> None:
                         wire.read()
         finally:
             store.delete("large")
+    # Any client may go away, or bring this about: it is no error of the server.
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_who_resets_the_connection_is_no_error(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with store_in(folder) as store:
+        store.set_data("large", b"x" * (24 << 20))
+        try:
+            with running(create_app(store, reads=PLAIN)) as url:
+                with Wire(url) as wire:
+                    wire.head("GET", "/keys/large/data")
+                    assert wire.socket.recv(1000)
+                    wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+                while 'outcome="gone"' not in ask(url, "GET", "/metrics").body.decode():
+                    continue
+        finally:
+            store.delete("large")
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 class Odd(Gateway):

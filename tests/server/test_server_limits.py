@@ -28,6 +28,7 @@ def test_defaults() -> None:
         "have": 10_000,
         "have_bytes": 16 << 20,
         "uploads": 1000,
+        "uploads_each": 200,
         "upload_bytes": 50 << 30,
         "upload_time": 86400.0,
         "header_time": 10.0,

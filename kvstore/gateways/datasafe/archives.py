@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import stat
 import struct
 import zipfile
@@ -27,6 +28,7 @@ _LARGE = 64 << 20
 # Encrypted, patched, strongly encrypted, with a masked list (APPNOTE.TXT section 4.4.4).
 _REFUSED_FLAGS = 0x1 | 0x20 | 0x40 | 0x2000
 _LOCAL_HEADER = 30
+_NO_NAME = re.compile(r"[\\\x00-\x1f\x7f]")
 # What the standard library raises on archives that are not as they should be.
 _FAILURES = (
     *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError),
@@ -122,6 +124,14 @@ class Archive:
             raise TooLargeError(f"{packed} bytes that become {unpacked} are taken for a bomb.")
 
 
+def is_name(path: str) -> bool:
+    """Tell whether a path leads to a file below the folder that it is unpacked in, everywhere.
+
+    Control characters are in none: some programs print them, and some end a line with them.
+    """
+    return {"", ".", ".."}.isdisjoint(path.split("/")) and not _NO_NAME.search(path)
+
+
 def _check_kind(info: zipfile.ZipInfo, name: str) -> None:
     if info.flag_bits & _REFUSED_FLAGS:
         raise wrong(f"{name!a:.100} is encrypted")
@@ -137,7 +147,7 @@ def _check_kind(info: zipfile.ZipInfo, name: str) -> None:
 
 
 def _check_name(path: str, name: str) -> None:
-    if not {"", ".", ".."}.isdisjoint(path.split("/")) or "\\" in path or "\0" in path:
+    if not is_name(path):
         raise wrong(f"{name!a:.100} is no relative name of a file")
     try:
         check_key(path)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 from kvstore.documents import JsonObject
 from kvstore.errors import TooLargeError, UnavailableError
+from kvstore.gateways.datasafe.archives import is_name
 from kvstore.gateways.datasafe.lois import Loi
 from kvstore.query import Query
 from kvstore.server.answers import Refusal
@@ -25,6 +27,9 @@ FIELD = "datasafe"
 #: Files of a dataset that are sent as one archive.
 _MOST = 100_000
 _TRIES = 10
+#: What is said of each file, and how long each of it may be.
+_FACTS = {"loi", "role"}
+_LONGEST = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +108,33 @@ def find_dataset(site: Site, loi: Loi) -> Dataset:
     for _ in range(_TRIES):
         record = site.find(str(loi))
         found = site.records(Query(prefix=f"{loi}/"))
-        members = tuple(islice(found, _MOST + 1))
+        members = tuple(islice(_members(loi, found), _MOST + 1))
         if len(members) > _MOST:
             raise TooLargeError(f"The dataset has more than {_MOST} files.")
         after = site.find(str(loi))
         if _revision(record) == _revision(after):
             return Dataset(loi, record, members)
     raise UnavailableError("The dataset is being changed.", retry_after=1.0)
+
+
+def _members(loi: Loi, records: Iterable[Record]) -> Iterator[Record]:
+    """Yield those keys below a dataset that are files of it, without what nobody asks of many.
+
+    Any client makes keys, also such as would lie outside the folder that an archive is unpacked in.
+    The metadata of each may have a megabyte.
+    """
+    for record in records:
+        name = record.key.removeprefix(f"{loi}/")
+        if is_name(name.removesuffix("/")):
+            yield replace(record, metadata=_short(record.metadata), permissions=None)
+
+
+def _short(metadata: JsonObject) -> JsonObject:
+    facts = metadata.get(FIELD)
+    if not isinstance(facts, dict) or not facts.keys() <= _FACTS:
+        return {}
+    is_short = all(isinstance(text, str) and len(text) <= _LONGEST for text in facts.values())
+    return {FIELD: facts} if is_short else {}
 
 
 def reservation(loi: Loi) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, cast
 
 from kvstore.errors import ConflictError, KeyNotFoundError
-from kvstore.gateways.datasafe.datasets import find_dataset
+from kvstore.gateways.datasafe.datasets import Dataset, find_dataset
 from kvstore.gateways.datasafe.lois import Loi
 from kvstore.gateways.datasafe.packing import Entry, PieceReader, packed, packed_size
 from kvstore.server.answers import (
@@ -62,7 +62,7 @@ def _packed(site: Site, exchange: Exchange, loi: Loi) -> Reply:
             record.modified,
             functools.partial(_pieces, site, record),
         )
-        for record in found.members
+        for record in _unpackable(found)
     ]
     size = packed_size(entries)
     fields = [*type_fields("application/zip"), *key_fields(whole), length_field(size)]
@@ -74,6 +74,17 @@ def _packed(site: Site, exchange: Exchange, loi: Loi) -> Reply:
         stream.close()
         return Reply(200, fields, body)
     return Reply(200, fields, body, stream, size - len(body))
+
+
+def _unpackable(found: Dataset) -> Iterator[Record]:
+    """Yield its files but those below another file, for which no folder can be made."""
+    files: set[str] = set()
+    for record in found.members:
+        name = found.name_of(record)
+        places = (at for at, letter in enumerate(name) if letter == "/")
+        if files.isdisjoint(name[:at] for at in places):
+            files.add(name)
+            yield record
 
 
 def _judge_read(exchange: Exchange, whole: Record) -> bool:

@@ -46,6 +46,12 @@ class Asking:
         """Who may see the jobs that this request makes."""
         return self.site.user_tag()
 
+    @property
+    def only_reads(self) -> bool:
+        """Whether the caller's credentials are not for writing."""
+        caller = self.site.caller
+        return caller is not None and not caller.may("write")
+
     def parameters(self) -> dict[str, str]:
         """Return the parameters of the URL, by their names in capitals.
 

@@ -14,11 +14,11 @@ from kvstore.errors import (
     KeyNotFoundError,
     RangeError,
     StorageFullError,
-    StoreError,
     TooLargeError,
     UnavailableError,
     UnsupportedOperationError,
 )
+from kvstore.profiles.problems import problem_of
 from kvstore.server.answers import NO_STORE, SAFE, NotAllowedError, Refusal, Reply, length_field
 
 #: What a job says of each in its summary; the names are what its error says.
@@ -115,8 +115,8 @@ def fault_of(error: Exception) -> Fault:
         return error
     for kind, name in _NAMES:
         if isinstance(error, kind):
-            detail = error.message if isinstance(error, StoreError) else ""
-            return Fault(name, 500, detail)
+            _, problem = problem_of(error)  # without what a failing store says of itself, as paths
+            return Fault(name, 500, str(problem.get("detail") or problem["title"]))
     if isinstance(error, Refusal) and error.status < 500:
         return Fault("InvalidArgument", error.status, error.detail)
     return Fault("InternalFault", 500, "The server failed; its log has the details.")

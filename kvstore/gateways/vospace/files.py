@@ -251,5 +251,5 @@ def _while_open(asking: Asking, data: Pieces) -> Pieces:
 
 
 def _complete(asking: Asking, job: Job | None) -> None:
-    if job is not None:
+    if job is not None and (job.by_reader or not asking.only_reads):
         asking.jobs.put(replace(job, phase="COMPLETED", ended=time.time()))

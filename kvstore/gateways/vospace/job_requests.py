@@ -14,14 +14,16 @@ from kvstore.gateways.vospace.jobs import ACTIVE, FINAL, Job
 from kvstore.gateways.vospace.negotiation import endpoints
 from kvstore.gateways.vospace.node_documents import read_node
 from kvstore.gateways.vospace.transfers import Protocol, Transfer, document_of, read_transfer
-from kvstore.gateways.vospace.work import endpoint_query, work_of
+from kvstore.gateways.vospace.work import endpoint_query, while_allowed, work_of
+from kvstore.server.access.callers import READER
 from kvstore.server.answers import Refusal, Reply
 
 TRANSFERS, DELETE, SETPROPS = "transfers", "async-delete", "async-setprops"
 _MOST_BYTES = 1 << 16
 _MOST_LISTED = 100
-#: Seconds that a client may wait for a job, and those between two looks at it.
-_MOST_WAIT, _LOOK = 30.0, 0.1
+#: Seconds that a client may wait for a job, and those between two looks at it, first and at most:
+#: hundreds may wait, and each look is one at the disk.
+_MOST_WAIT, _LOOK, _LATE_LOOK = 30.0, 0.1, 1.0
 
 
 async def post_synctrans(asking: Asking) -> Reply:
@@ -47,10 +49,13 @@ async def get_synctrans(asking: Asking) -> Reply:
 async def post_job(asking: Asking, kind: str) -> Reply:
     """Answer POST: 303 to the job that was made."""
     runs = asking.parameters().get("PHASE", "").upper() == "RUN"
+    if runs:
+        _check_room(asking)
     body = await _small(asking)
 
     def make() -> Job:
-        return asking.jobs.add(kind, asking.owner, _request_of(asking, kind, body))
+        request = _request_of(asking, kind, body)
+        return asking.jobs.add(kind, asking.owner, request, by_reader=asking.only_reads)
 
     job = await asking.site.workers.run(make)
     if runs:
@@ -59,7 +64,12 @@ async def post_job(asking: Asking, kind: str) -> Reply:
 
 
 async def get_jobs(asking: Asking, kind: str) -> Reply:
-    """Answer GET: the newest jobs of the caller."""
+    """Answer GET: the newest jobs of the caller.
+
+    Of those that nobody has a name for none is listed: only who made one knows what it is called.
+    """
+    if asking.site.caller is READER:
+        return xml_reply(jobs_document([], f"{asking.base}/{kind}"))
     found = await asking.site.workers.run_long(asking.jobs.of, kind, asking.owner, _MOST_LISTED)
     return xml_reply(jobs_document(found, f"{asking.base}/{kind}"))
 
@@ -75,6 +85,7 @@ async def job_request(asking: Asking, kind: str, path: str) -> Reply | None:
     method = asking.exchange.method
     if method in ("GET", "HEAD"):
         return await _read(asking, job, part)
+    _demand_change(asking, job)
     if method == "DELETE" and not part:
         await asking.site.workers.run(asking.jobs.remove, job)
         return see_other(f"{asking.base}/{kind}")
@@ -83,6 +94,21 @@ async def job_request(asking: Asking, kind: str, path: str) -> Reply | None:
         await _set_phase(asking, job, form)
         return see_other(_url(asking, job))
     return None
+
+
+def _check_room(asking: Asking) -> None:
+    # Where nobody is told apart all are one owner.
+    asking.runner.check(None if asking.site.caller is None else asking.owner)
+
+
+def _demand_change(asking: Asking, job: Job) -> None:
+    """Refuse to change a job of credentials that may do more than those of this request.
+
+    Raises:
+        AuthorizationError: these are only for reading, and the others are not.
+    """
+    if asking.site.caller is not None and not job.by_reader:
+        asking.site.caller.demand("write")
 
 
 async def _read(asking: Asking, job: Job, part: str) -> Reply | None:
@@ -126,6 +152,7 @@ def _placed(transfer: Transfer, job: Job) -> Transfer:
 
 def _negotiated(asking: Asking, transfer: Transfer) -> Job:
     state: dict[str, object] = {"phase": "COMPLETED", "ended": time.time()}
+    state["by_reader"] = asking.only_reads
     try:
         if transfer.is_internal:
             raise unsupported("Moving and copying are jobs, at /transfers.")
@@ -174,13 +201,14 @@ async def _set_phase(asking: Asking, job: Job, form: dict[str, str]) -> None:
 
 
 async def _begin(asking: Asking, job: Job) -> None:
-    asking.runner.check()
+    _check_room(asking)
     if job.phase != "PENDING" or not await asking.site.workers.run(asking.jobs.claim, job):
         return  # it was begun before
     work = work_of(asking, job)
     if work is None:
         await asking.site.workers.run(_open, asking, job)
         return
+    work = while_allowed(work, asking.site.caller)
     await asking.runner.run(asking.jobs, asking.site.workers, job, work)
 
 
@@ -219,12 +247,13 @@ async def _awaited(asking: Asking, job: Job) -> Job:
         raise invalid_argument(f"WAIT is a number of seconds, not {text!r:.50}.") from None
     seconds = _MOST_WAIT if not 0 <= seconds <= _MOST_WAIT else seconds
     end = time.monotonic() + seconds
-    first = job.phase
+    first, pause = job.phase, _LOOK
     async with asking.exchange.watched():
         while job.phase == first and job.phase in ("PENDING", *ACTIVE):
             if time.monotonic() >= end or asking.exchange.gone:
                 break
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, _LATE_LOOK)
             job = await asking.site.workers.run(asking.jobs.get, job.kind, job.id, asking.owner)
     return job
 

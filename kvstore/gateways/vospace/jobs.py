@@ -1,12 +1,14 @@
 """Jobs (UWS 1.1): what a client has asked for and comes back to; files that all processes share.
 
-Each job is a file that is replaced as a whole. One that is made beside it says that somebody has
-begun the job, another one that it is to be given up; either is made once, whoever is first.
+Each job is a file that is replaced as a whole, and whose name begins with that of its owner. One
+that is made beside it says that somebody has begun the job, another one that it is to be given up;
+either is made once, whoever is first.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -16,6 +18,7 @@ import tempfile
 import threading
 import time
 import weakref
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +28,9 @@ from kvstore.gateways.vospace.faults import Fault, invalid_argument
 
 #: Seconds that a job is kept.
 LIFETIME = 24 * 3600.0
-#: Files of jobs that are kept, up to three of each; the oldest go first.
-_MOST = 20_000
+#: Files of jobs that are kept, up to three of each; the oldest go first. Those of one owner are
+#: fewer, or whoever makes many would have the jobs of all others forgotten.
+_MOST, _MOST_EACH = 20_000, 2000
 #: Jobs that a process makes before it looks how many there are.
 _LOOK_EACH = 100
 #: Seconds after which the process that does a job is taken for dead, and those between two signs
@@ -59,6 +63,8 @@ class Job:
     fault: str | None = None
     #: Whether it waits for its client, and not for this server.
     waits: bool = False
+    #: Whether it was made with credentials that are not for writing.
+    by_reader: bool = False
 
 
 class Jobs:
@@ -100,7 +106,7 @@ class Jobs:
         """
         if not _ID.fullmatch(name):
             raise invalid_argument(f"No job is called {name!r:.100}.")
-        file = self._file(name)
+        file = self._file(owner, name)
         try:
             state = json.loads(file.read_bytes())
             touched = file.stat().st_mtime
@@ -117,17 +123,19 @@ class Jobs:
     def of(self, kind: str, owner: str, most: int) -> list[Job]:
         """Return the newest jobs of one kind that somebody has made, the newest first."""
         found: list[Job] = []
-        for _, name in reversed(self._listed()):
+        begin = _begin_of(owner)
+        for _, file in reversed(self._listed()):
             if len(found) == most:
                 break
-            if name.endswith(".json"):
+            if file.startswith(begin) and file.endswith(".json"):
+                name = file.removeprefix(begin).removesuffix(".json")
                 with contextlib.suppress(Fault):
-                    found.append(self.get(kind, name.removesuffix(".json"), owner))
+                    found.append(self.get(kind, name, owner))
         return found
 
     def put(self, job: Job) -> None:
         """Store a job as it is now."""
-        file = self._file(job.id)
+        file = self._file(job.owner, job.id)
         part = file.with_suffix(f".{secrets.token_hex(8)}.part")
         try:
             part.write_bytes(json.dumps(asdict(job)).encode())
@@ -147,33 +155,33 @@ class Jobs:
 
     def is_given_up(self, job: Job) -> bool:
         """Whether somebody has asked for that."""
-        return self._file(job.id).with_suffix(".abort").exists()
+        return self._file(job.owner, job.id).with_suffix(".abort").exists()
 
     def sign(self, job: Job) -> None:
         """Say that a job is being done still."""
         with contextlib.suppress(OSError):
-            os.utime(self._file(job.id))
+            os.utime(self._file(job.owner, job.id))
 
     def remove(self, job: Job) -> None:
         """Forget a job; one that is being done is given up."""
         if job.phase in ACTIVE:
             self.give_up(job)
-        self._remove(job.id)
-
-    def _remove(self, name: str) -> None:
         for suffix in (".json", ".claim", ".abort"):
             with contextlib.suppress(OSError):
-                self._file(name).with_suffix(suffix).unlink()
+                self._file(job.owner, job.id).with_suffix(suffix).unlink()
 
     def _make(self, job: Job, suffix: str) -> bool:
         try:
-            self._file(job.id).with_suffix(suffix).touch(exist_ok=False)
+            self._file(job.owner, job.id).with_suffix(suffix).touch(exist_ok=False)
         except FileExistsError:
             return False
+        except OSError as error:
+            message = f"The job cannot be kept: {error.strerror}."
+            raise UnavailableError(message, retry_after=5) from error
         return True
 
-    def _file(self, name: str) -> Path:
-        return self._open() / f"{name}.json"
+    def _file(self, owner: str, name: str) -> Path:
+        return self._open() / f"{_begin_of(owner)}{name}.json"
 
     def _open(self) -> Path:
         with self._guard:
@@ -201,8 +209,19 @@ class Jobs:
         found = self._listed()
         surplus = max(0, len(found) - _MOST)
         oldest = time.time() - LIFETIME
+        left = Counter(_owner_in(name) for _, name in found)
         for number, (touched, name) in enumerate(found):
-            if touched > oldest and number >= surplus:
-                break
-            with contextlib.suppress(OSError):
-                (self._open() / name).unlink()
+            owner = _owner_in(name)
+            if touched <= oldest or number < surplus or left[owner] > _MOST_EACH:
+                left[owner] -= 1
+                with contextlib.suppress(OSError):
+                    (self._open() / name).unlink()
+
+
+def _begin_of(owner: str) -> str:
+    """What the names of the files of an owner begin with, whose tag may be no name of a file."""
+    return f"{hashlib.sha256(owner.encode()).hexdigest()[:16]}-"
+
+
+def _owner_in(name: str) -> str:
+    return name.partition("-")[0]

@@ -15,8 +15,9 @@ from defusedxml.ElementTree import ParseError, iterparse
 from kvstore.gateways.vospace.faults import invalid_argument
 from kvstore.gateways.vospace.names import UWS, VERSION, VOS, VOS_TOO, XLINK, XSI
 
-#: Bytes of a document, the elements in it and how deep they may be.
-MOST_BYTES = 1 << 20
+#: Bytes of a document, which may be metadata of a megabyte of which many characters are entities;
+#: the elements in it, and how deep they may be.
+MOST_BYTES = 8 << 20
 _MOST_ELEMENTS = 20_000
 _DEEPEST = 32
 

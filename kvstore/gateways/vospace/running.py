@@ -19,6 +19,8 @@ from kvstore.server.workers import Workers
 
 #: Jobs that one process does at a time; it has no more than 64 threads for what takes long.
 _MOST = 16
+#: Those of one owner, so that others can have some done, too.
+_MOST_EACH = 4
 #: Seconds that a client waits for the end of a job that it has begun before it is answered.
 _PATIENCE = 2.0
 
@@ -46,22 +48,26 @@ class Runner:
     """Does the jobs of one process. Lives on the event loop."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], str] = {}
 
-    def check(self) -> None:
+    def check(self, owner: str | None) -> None:
         """Refuse to begin another job while there are many.
 
+        Args:
+            owner: None: users are not told apart.
+
         Raises:
-            UnavailableError: there are.
+            UnavailableError: there are, of this owner or in all.
         """
-        if len(self._tasks) >= _MOST:
+        owners = list(self._tasks.values())
+        if len(owners) >= _MOST or owners.count(owner or "") >= _MOST_EACH:
             raise UnavailableError("Many jobs are being done; try again later.", retry_after=5)
 
     async def run(self, jobs: Jobs, workers: Workers, job: Job, work: Work) -> None:
         """Begin a job that was claimed; return when it has ended, or after two seconds."""
         task = asyncio.create_task(self._run(jobs, workers, job, work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = job.owner
+        task.add_done_callback(self._tasks.pop)
         await asyncio.wait({task}, timeout=_PATIENCE)
 
     async def _run(self, jobs: Jobs, workers: Workers, job: Job, work: Work) -> None:

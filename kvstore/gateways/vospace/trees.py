@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,6 +25,9 @@ from kvstore.server.site import Site
 from kvstore.streams import Source
 from kvstore.values import Permissions, Record, Value
 from kvstore.writes import Change, Condition
+
+#: Bytes of the list of what a copy has made that are in memory.
+_SPOOL = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,7 @@ def transfer_tree(
         with site.writer.transaction("copy" if keeps else "move"):
             for record, key in pairs:
                 halt()
-                revision = _copy(site, record.key, key, halt, moves=not keeps)
+                revision, _ = _copy(site, record.key, key, halt, moves=not keeps)
                 if not keeps:
                     site.writer.delete(record.key, if_match=revision)
         return
@@ -156,19 +161,22 @@ def _each(
 
 
 def _copy_all(site: Site, pairs: _Pairs, halt: Callable[[], object], *, moves: bool) -> None:
-    made = 0
-    try:
-        for record, key in pairs:
-            halt()
-            _copy(site, record.key, key, halt, moves=moves)
-            made += 1
-    except BaseException:
-        for number, (_, key) in enumerate(pairs):
-            if number >= made:
-                break
-            with contextlib.suppress(StoreError):
-                site.writer.delete(key)
-        raise
+    with tempfile.SpooledTemporaryFile(_SPOOL) as made:
+        try:
+            for record, key in pairs:
+                halt()
+                _, revision = _copy(site, record.key, key, halt, moves=moves)
+                made.write(json.dumps([key, revision]).encode() + b"\n")
+        except BaseException:
+            # What was made, and not what the source holds by now: others may have added to it, and
+            # to the copy, too.
+            made.seek(0)
+            for line in made:
+                key, revision = json.loads(line)
+                with contextlib.suppress(StoreError):
+                    is_held = site.info.get("conditional")
+                    site.writer.delete(key, if_match=revision if is_held else None)
+            raise
 
 
 def _delete_copied(site: Site, pairs: _Pairs) -> None:
@@ -183,8 +191,10 @@ def _is_same(one: Record, other: Record) -> bool:
     return (one.size, one.digest, one.metadata) == (other.size, other.digest, other.metadata)
 
 
-def _copy(site: Site, key: str, to: str, halt: Callable[[], object], *, moves: bool) -> str | None:
-    """Copy one key, and return the revision that was copied."""
+def _copy(
+    site: Site, key: str, to: str, halt: Callable[[], object], *, moves: bool
+) -> tuple[str | None, str | None]:
+    """Copy one key, and return the revision that was copied, and that of the copy."""
     with closing(site.store.get(key)) as value:
         source = Source(value)
         source.report = lambda _: halt()
@@ -196,10 +206,10 @@ def _copy(site: Site, key: str, to: str, halt: Callable[[], object], *, moves: b
             condition=Condition(create_only=bool(site.info.get("conditional"))),
         )
         try:
-            site.writer.write(to, change)
+            written = site.writer.write(to, change)
         except ConflictError:
             raise duplicate(to) from None
-        return value.revision
+        return value.revision, written.revision
 
 
 def _permissions_of(value: Value, *, moves: bool) -> Permissions | None:

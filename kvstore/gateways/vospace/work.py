@@ -29,6 +29,7 @@ from kvstore.gateways.vospace.trees import (
     delete_tree,
     transfer_tree,
 )
+from kvstore.server.access.callers import Caller
 
 
 def work_of(asking: Asking, job: Job) -> Work | None:
@@ -40,6 +41,21 @@ def work_of(asking: Asking, job: Job) -> Work | None:
         return _SetProperties(tree, job.request, asking)
     transfer = read_transfer(job.request.encode())
     return _Transfer(tree, transfer) if transfer.is_internal else None
+
+
+def while_allowed(work: Work, caller: Caller | None) -> Work:
+    """Return the same work, which ends once the credentials that it was begun with hold no more."""
+    if caller is None:
+        return work
+
+    def doing(halt: Callable[[], None]) -> Outcome:
+        def look() -> None:
+            halt()
+            caller.demand_still()
+
+        return work(look)
+
+    return doing
 
 
 def endpoint_query(job: Job) -> str:
