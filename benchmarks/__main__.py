@@ -12,8 +12,10 @@ from importlib import metadata
 
 from benchmarks import (
     bench_curl,
+    bench_datasafe,
     bench_events,
     bench_faults,
+    bench_filetracker,
     bench_http,
     bench_index,
     bench_library,
@@ -21,9 +23,7 @@ from benchmarks import (
     bench_memory,
     bench_server,
     bench_stores,
-    datasafe,
-    filetracker,
-    sync,
+    bench_sync,
 )
 from benchmarks.measure import Table
 
@@ -137,15 +137,16 @@ def _memory(*, quick: bool) -> None:
 
 
 def _filetracker(*, quick: bool) -> None:
-    _print(filetracker.tables(filetracker.QUICK if quick else filetracker.Scale()))
+    scale = bench_filetracker.QUICK if quick else bench_filetracker.Scale()
+    _print(bench_filetracker.tables(scale))
 
 
 def _datasafe(*, quick: bool) -> None:
-    _print(datasafe.tables(datasafe.QUICK if quick else datasafe.Scale()))
+    _print(bench_datasafe.tables(bench_datasafe.QUICK if quick else bench_datasafe.Scale()))
 
 
 def _sync(*, quick: bool) -> None:
-    _print(sync.tables(sync.QUICK if quick else sync.Scale()))
+    _print(bench_sync.tables(bench_sync.QUICK if quick else bench_sync.Scale()))
 
 
 def _print(tables: Iterable[Table]) -> None:

@@ -124,24 +124,21 @@ def run(query: Query, records: Iterable[Record]) -> Iterator[Record]:
     found: Iterator[Record] = filter(query.predicate(), records)
     limit = None if query.limit is None else min(query.limit, sys.maxsize)
     if query.order_by is not None:
-        return _closing(records, _ordered_by(query.order_by, query.after, limit, found))
+        return closing(records, _ordered_by(query.order_by, query.after, limit, found))
     if query.after is not None:
         after = query.after
         found = (record for record in found if record.key > after)
-    return _closing(records, islice(found, limit))
+    return closing(records, islice(found, limit))
 
 
-def _closing(records: Iterable[Record], found: Iterator[Record]) -> Iterator[Record]:
+def closing(records: Iterable[Record], found: Iterator[Record] | None = None) -> Iterator[Record]:
+    """Yield *records*, or what is *found* among them; *records* are closed at the end of that."""
     try:
-        yield from found
+        yield from records if found is None else found
     finally:
-        _close(records)
-
-
-def _close(records: Iterable[Record]) -> None:
-    close = getattr(records, "close", None)
-    if close is not None:
-        close()
+        close = getattr(records, "close", None)
+        if close is not None:
+            close()
 
 
 def _ordered_by(

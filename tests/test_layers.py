@@ -71,7 +71,7 @@ OTHERS: dict[str, list[str]] = {
     "filelock": ["compose.locks", "server.access.tokens"],
     "jwt": ["server.access.oidc", "server.access.oidc_keys"],
     "cryptography": ["server.access.oidc_keys"],
-    "defusedxml": ["profiles.xmllists", "gateways.vospace", "transport.vospace"],
+    "defusedxml": ["profiles.xmlevents"],
     "yaml": ["manifest"],
 }
 REQUIRED = {"jsonschema", "referencing", "requests", "urllib3"}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kvstore.errors import InvalidRequestError, KeyNotFoundError, TooLargeError
+from kvstore.files import write_atomically
 from kvstore.query import Query
 from kvstore.readonly import ReadOnlyStore
 from kvstore.store import Store
@@ -74,13 +75,7 @@ class FolderFiles:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a whole file, so that at any moment it is the old or the new one."""
-        path = self._path(name)
-        fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
-        try:
-            fresh.write_bytes(data)
-            fresh.replace(path)
-        finally:
-            fresh.unlink(missing_ok=True)
+        write_atomically(self._path(name), [data])
 
     def _path(self, name: str) -> Path:
         if name.startswith("/") or not {"", ".", ".."}.isdisjoint(name.split("/")):

@@ -6,9 +6,10 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from kvstore.errors import TransportError, UnsupportedOperationError
+from kvstore.errors import TransportError
+from kvstore.profiles.xmlevents import MalformedXmlError, xml_events
 
-#: Bytes of a document, and levels in it: the parser itself sets no limit to either.
+#: Bytes of a document, and levels in it.
 _MOST = 1 << 28
 _LEVELS = 64
 
@@ -29,21 +30,12 @@ def xml_entries(
         TransportError: no XML, cut short, or more than 64 levels or 256 MiB.
         UnsupportedOperationError: defusedxml is not installed.
     """
-    try:
-        from defusedxml.common import DefusedXmlException
-        from defusedxml.ElementTree import ParseError, iterparse
-    except ImportError as error:
-        message = "The lists of this server are XML, which needs: pip install 'kvstore[webdav]'"
-        raise UnsupportedOperationError(f"{message} ({error}).") from error
     wanted = _expanded(path, namespaces)
     stack: list[Any] = []
     try:
-        parsed = iterparse(_Stream(pieces), events=("start", "end"), forbid_dtd=True)
-        for event, element in parsed:
-            if event == "start":
+        for is_whole, element in xml_events(_Stream(pieces), levels=_LEVELS):
+            if not is_whole:
                 stack.append(element)
-                if len(stack) > _LEVELS:
-                    raise TransportError(f"The server sent XML of over {_LEVELS} levels.")
                 continue
             stack.pop()
             if element.tag == wanted:
@@ -52,7 +44,7 @@ def xml_entries(
                 element.clear()  # else all of the document would be kept
                 if stack:
                     stack[-1].remove(element)
-    except (ParseError, DefusedXmlException, ValueError) as error:
+    except MalformedXmlError as error:
         raise TransportError(f"The server sent no XML that is accepted: {error}.") from error
 
 

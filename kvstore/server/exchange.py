@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import BinaryIO
 
 from starlette.types import Message, Receive, Scope, Send
@@ -126,11 +126,7 @@ class Exchange:
 
     def accepts(self, media_type: str) -> bool:
         """Whether the client names this media type among those that it takes."""
-        for offer in ",".join(self.lines(b"accept")).split(","):
-            name, *parameters = (part.strip().lower() for part in offer.split(";"))
-            if name == media_type:
-                return not any(part in ("q=0", "q=0.0", "q=0.00", "q=0.000") for part in parameters)
-        return False
+        return offers(self.lines(b"accept")).get(media_type, False)
 
     async def tracked(self, message: Message) -> None:
         """ASGI's ``send``, for applications that do not answer through this exchange."""
@@ -255,3 +251,17 @@ class Exchange:
             if message.get("more_body", False):
                 return  # an unread body: reading it here would let a client send for ever
             self.body.complete = True
+
+
+def offers(lines: Iterable[str]) -> dict[str, bool]:
+    """Return what the lines of a field such as ``Accept`` name, and whether the client takes it.
+
+    Of what is named twice the first counts; of the weights (RFC 9110 section 12.4.2) only whether
+    they are 0.
+    """
+    found: dict[str, bool] = {}
+    for offer in ",".join(lines).lower().split(","):
+        name, *parameters = (part.strip() for part in offer.split(";"))
+        refused = any(part in ("q=0", "q=0.0", "q=0.00", "q=0.000") for part in parameters)
+        found.setdefault(name, not refused)
+    return found

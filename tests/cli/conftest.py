@@ -35,6 +35,24 @@ def store(stores: dict[str, MemoryStore]) -> MemoryStore:
 
 
 @pytest.fixture
+def source(stores: dict[str, MemoryStore]) -> MemoryStore:
+    """`store` with three keys, to be copied from."""
+    with stores["memory:"] as source:
+        source.set("sky/a", b"A" * 1000, metadata={"one": 1}, mimetype="image/fits")
+        source.set("sky/b", b"B", metadata={"two": [2]})
+        source.set("sun", b"")
+        source.update_permissions("sun", {"read": {"bob"}})
+    return source
+
+
+@pytest.fixture
+def target(stores: dict[str, MemoryStore]) -> MemoryStore:
+    """The store of another user that is ``http://target`` to commands."""
+    stores["http://target"] = MemoryStore(user_tag="you")
+    return stores["http://target"]
+
+
+@pytest.fixture
 def run() -> Run:
     """Runs a command in this process, its output in no terminal."""
 

@@ -7,24 +7,6 @@ import pytest
 
 from kvstore.errors import KeyNotFoundError, StorageFullError
 from kvstore.opening import open_store
-from kvstore.stores.memory import MemoryStore
-
-
-@pytest.fixture
-def source(stores):
-    source = stores["memory:"]
-    with source:
-        source.set("sky/a", b"A" * 1000, metadata={"one": 1}, mimetype="image/fits")
-        source.set("sky/b", b"B", metadata={"two": [2]})
-        source.set("sun", b"")
-        source.update_permissions("sun", {"read": {"bob"}})
-    return source
-
-
-@pytest.fixture
-def target(stores):
-    stores["http://target"] = MemoryStore(user_tag="you")
-    return stores["http://target"]
 
 
 def contents(store):

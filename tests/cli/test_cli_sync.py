@@ -13,22 +13,6 @@ from kvstore.stores.sqlite import SQLiteStore
 from tests.server.access import lab_of
 
 
-@pytest.fixture
-def source(stores):
-    with stores["memory:"] as source:
-        source.set("sky/a", b"A" * 1000, metadata={"one": 1}, mimetype="image/fits")
-        source.set("sky/b", b"B", metadata={"two": [2]})
-        source.set("sun", b"")
-        source.update_permissions("sun", {"read": {"bob"}})
-    return source
-
-
-@pytest.fixture
-def target(stores):
-    stores["http://target"] = MemoryStore(user_tag="you")
-    return stores["http://target"]
-
-
 def summary(text: str) -> dict[str, int]:
     counts = json.loads(text.splitlines()[-1])["summary"]
     return {name: count for name, count in counts.items() if count}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import kvstore
-from benchmarks import datasafe
+from benchmarks import bench_datasafe
 from kvstore import DynamicURLStore, IntegrityError, MemoryStore, SQLiteStore
 from kvstore.errors import ConflictError, InvalidKeyError, InvalidRequestError, KeyNotFoundError
 from kvstore.gateways.datasafe import DatasafeGateway
@@ -225,8 +225,8 @@ def test_the_profile_for_the_original_server_reaches_the_gateway(safe):
 
 @pytest.mark.slow
 def test_it_is_measured_against_the_original():
-    scale = datasafe.Scale(size=1 << 20, rounds=1, seconds=0)
-    for table in datasafe.tables(scale):
+    scale = bench_datasafe.Scale(size=1 << 20, rounds=1, seconds=0)
+    for table in bench_datasafe.tables(scale):
         assert [row[:2] for row in table.body] == [
             (job, name)
             for job in ("upload", "download", "update")

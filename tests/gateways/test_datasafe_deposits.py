@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
-import subprocess
-import sys
 import threading
 import time
 import zipfile
@@ -25,6 +23,7 @@ from kvstore.manifest import FILE_NAME, StoreFiles, verify
 from kvstore.server import serve_background
 from tests.gateways.datasets import FAMILY, FILES, Safe, archive, manifest_of, unpacked
 from tests.server.access import lab_of
+from tests.server.commands import peak, serving
 from tests.server.sockets import Answer, ask
 
 ROOT = Path(__file__).parents[2]
@@ -231,25 +230,8 @@ def test_who_may_not_replace_all_of_it_replaces_nothing(kind, tmp_path):
         assert unpacked(call("bob", "GET", loi)) == of("y")
 
 
-@contextlib.contextmanager
-def command(folder: Path, *words: str) -> Iterator[tuple[str, int]]:
-    """A server that was begun on the command line: its URL and process."""
-    where = [f"sqlite:{folder / 'store'}", "--port", "0", "--log", "none"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "kvstore", "serve", *where, "--gateway", "datasafe", *words],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip(), process.pid
-        finally:
-            process.terminate()
-
-
 def test_numbers_are_given_once_by_several_processes(tmp_path):
-    with command(tmp_path, "--workers", "2") as (url, _):
+    with serving(tmp_path / "store", "--gateway", "datasafe", "--workers", "2") as (url, _):
 
         def mint(_: int) -> str:
             answer = ask(url, "POST", f"/datasafe/api/{FAMILY}")
@@ -259,13 +241,6 @@ def test_numbers_are_given_once_by_several_processes(tmp_path):
         with ThreadPoolExecutor(64) as pool:
             given = list(pool.map(mint, range(64)))
     assert sorted(given) == sorted(f"{FAMILY}/{number}" for number in range(1, 65))
-
-
-def peak(pid: int) -> int:
-    """Most memory that a process has had at one time, in bytes."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
 
 
 @pytest.mark.slow
@@ -279,7 +254,7 @@ def test_large_datasets_pass_in_constant_memory(tmp_path):
             for piece in data:
                 member.write(piece)
         target.writestr(FILE_NAME, manifest_of({"large.dat": b"".join(data)}).to_yaml())
-    with command(tmp_path) as (url, pid):
+    with serving(tmp_path / "store", "--gateway", "datasafe") as (url, pid):
         netloc = urlsplit(url).netloc
         loi = ask(url, "POST", f"/datasafe/api/{FAMILY}").body.decode()
         small = Safe(url, MemoryStore())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,24 +11,10 @@ from kvstore import MemoryStore
 from kvstore.gateways.filetracker import FiletrackerGateway
 from kvstore.server import serve_background
 from tests.interop.peers import FILETRACKER, free_port, installed
+from tests.pages import Page
 
-PAGE = Path(__file__).parents[2] / "docs" / "filetracker.md"
-MARK = "--- next ---"
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.M | re.S)
-
-
-def commands() -> list[tuple[str, list[str]]]:
-    """Each command of the page, and the lines that it prints."""
-    found: list[tuple[str, list[str]]] = []
-    for line in "".join(blocks("console")).splitlines():
-        if line.startswith("$ "):
-            found.append((line[2:], []))
-        else:
-            found[-1][1].append(line)
-    return found
+PAGE = Page("filetracker")
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -45,39 +29,29 @@ def old_server():
 @pytest.mark.timeout(400)
 def test_the_commands_and_programs_do_what_the_page_says(tmp_path, old_server):
     client = installed("filetracker", FILETRACKER)
-    known = commands()
-    port = free_port()
-    script = ["set -eu", "trap 'kill $!' EXIT", "mkfifo told"]
-    for command, _ in known:
-        if command.startswith("kvstore serve"):
-            command = f"{command} --port {port} --log none > told & exec 3< told; read -r _ <&3"
-        script += [command, f"echo '{MARK}'"]
-    code = "".join(blocks("python")).replace("http://files.example.org:9999", old_server)
+    code = "".join(PAGE.blocks("python")).replace("http://files.example.org:9999", old_server)
     code += '\nstore.connect()\nprint(store.to_bytes("old/file"))'
-    script.append("python -c '" + code.replace("TOKEN", "'\"$TOKEN\"'") + "'")
-    text = "\n".join(script).replace("127.0.0.1:8000", f"127.0.0.1:{port}")
-    path = f"{Path(sys.executable).parent}:{client}:/usr/bin:/bin"
-    done = subprocess.run(
-        ["bash", "-c", text],
-        cwd=tmp_path,
-        env={"PATH": path, "HOME": str(tmp_path), "TMPDIR": str(tmp_path), "no_proxy": "127.0.0.1"},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
+    *printed, last = PAGE.run(
+        tmp_path,
+        {
+            "PATH": f"{client}:/usr/bin:/bin",
+            "HOME": str(tmp_path),
+            "TMPDIR": str(tmp_path),
+            "no_proxy": "127.0.0.1",
+        },
+        port=free_port(),
+        last="python -c '" + code.replace("TOKEN", "'\"$TOKEN\"'") + "'",
     )
-    assert done.returncode == 0, done.stderr
-    *printed, last = done.stdout.split(f"{MARK}\n")
-    assert len(printed) == len(known)
-    for (command, told), lines in zip(known, printed, strict=True):
+    for (command, told), lines in zip(PAGE.commands(), printed, strict=True):
         assert lines.splitlines() == told, command
     assert last.splitlines() == ["2000", "['contest/2/in.txt']", "b'old'"]
     assert (tmp_path / "in.txt").read_bytes() == (tmp_path / "copy.txt").read_bytes() == b"7 8 9\n"
 
 
 def test_each_defect_of_the_table_has_a_test():
-    numbers = set(re.findall(r"^\| (\d+) \|", PAGE.read_text(), re.M))
-    tests = PAGE.parents[1] / "tests" / "gateways" / "test_filetracker_defects.py"
+    page = (ROOT / "docs" / "filetracker.md").read_text()
+    numbers = set(re.findall(r"^\| (\d+) \|", page, re.M))
+    tests = ROOT / "tests" / "gateways" / "test_filetracker_defects.py"
     tested: set[str] = set()
     for name in re.findall(r"^def test_((?:\d\d_)(?:and_\d\d_)?)", tests.read_text(), re.M):
         tested |= {str(int(number)) for number in re.findall(r"\d\d", name)}

@@ -6,16 +6,14 @@ import contextlib
 import gzip
 import hashlib
 import http.client
-import subprocess
-import sys
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from benchmarks import filetracker
+from benchmarks import bench_filetracker
+from tests.server.commands import peak, serving
 from tests.server.sockets import ask
 
 ROOT = Path(__file__).parents[2]
@@ -24,33 +22,10 @@ SIZE = 256 * MIB
 DATE = "last_modified=Thu%2C%2001%20Jan%201970%2000%3A16%3A40%20-0000"
 
 
-@contextlib.contextmanager
-def served(folder: Path) -> Iterator[tuple[str, int]]:
-    words = ["serve", f"sqlite:{folder}", "--port", "0", "--gateway", "filetracker"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "kvstore", *words, "--log", "none"],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip(), process.pid
-        finally:
-            process.terminate()
-
-
-def peak(pid: int) -> int:
-    """Most memory that a process has had at one time, in bytes."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 def test_256_mib_pass_in_constant_memory(tmp_path: Path) -> None:
-    with served(tmp_path / "store") as (url, pid):
+    with serving(tmp_path / "store", "--gateway", "filetracker") as (url, pid):
         for turn in range(20):
             ask(url, "PUT", f"/filetracker/files/x?{DATE}", body=b"x" * (1000 + turn))
             ask(url, "GET", "/filetracker/files/x", "Accept-Encoding: gzip")
@@ -89,8 +64,8 @@ def test_256_mib_pass_in_constant_memory(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_benchmark_runs() -> None:
-    scale = filetracker.Scale(files=2, rounds=1, large=MIB, large_rounds=1, seconds=0)
-    small, bare, large = filetracker.tables(scale)
+    scale = bench_filetracker.Scale(files=2, rounds=1, large=MIB, large_rounds=1, seconds=0)
+    small, bare, large = bench_filetracker.tables(scale)
     assert [row[:2] for row in small.body[:2]] == [("put", "filetracker"), ("put", "kvstore")]
     assert len(bare.body) == 4
     assert len(large.body) == 15

@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,8 +21,8 @@ from kvstore.server import Limits, serve_background
 from kvstore.stores.memory import MemoryStore
 from tests.cases import each
 from tests.gateways.meteorpi_camera import Camera, Exporter, multipart
+from tests.server.commands import peak, serving
 from tests.server.sockets import Answer, ask
-from tests.server.test_server_memory import peak
 
 MIB = 1 << 20
 ID = "0123456789abcdef0123456789abcdef"
@@ -296,41 +293,22 @@ def test_a_large_file_needs_no_memory(tmp_path):
     count = 256
     md5 = hashlib.md5()
     length = sum(map(len, large(md5, count)))
-    words = [
-        f"sqlite:{tmp_path / 'store'}",
-        "--port",
-        "0",
-        "--gateway",
-        "meteorpi",
-        "--log",
-        "none",
-    ]
-    with subprocess.Popen(
-        [sys.executable, "-m", "kvstore", "serve", *words],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    ) as process:
-        try:
-            assert process.stdout is not None
-            url = process.stdout.readline().strip()
-            camera = Camera()
-            exporter = Exporter(f"{url}/meteorpi/import", camera)
-            small = camera.file(b"x" * MIB)
-            assert exporter.export(small) == "complete"  # so that all of it is imported
-            before = peak(process.pid)
-            file_id = camera.file(b"", md5=md5.hexdigest(), file_size=count * MIB)
-            assert exporter.post(camera.entity(file_id)).json()["state"] == "need_file_data"
-            connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
-            fields = {
-                "Content-Type": "multipart/form-data; boundary=line",
-                "Content-Length": str(length),
-            }
-            target = f"/meteorpi/import/data/{file_id}/{md5.hexdigest()}"
-            connection.request("POST", target, large(hashlib.md5(), count), fields)
-            assert json.loads(connection.getresponse().read()) == {"state": "continue"}
-            connection.close()
-            assert exporter.post(camera.entity(file_id)).json()["state"] == "complete"
-            assert peak(process.pid) - before < 32 * MIB
-        finally:
-            process.terminate()
+    with serving(tmp_path / "store", "--gateway", "meteorpi") as (url, pid):
+        camera = Camera()
+        exporter = Exporter(f"{url}/meteorpi/import", camera)
+        small = camera.file(b"x" * MIB)
+        assert exporter.export(small) == "complete"  # so that all of it is imported
+        before = peak(pid)
+        file_id = camera.file(b"", md5=md5.hexdigest(), file_size=count * MIB)
+        assert exporter.post(camera.entity(file_id)).json()["state"] == "need_file_data"
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+        fields = {
+            "Content-Type": "multipart/form-data; boundary=line",
+            "Content-Length": str(length),
+        }
+        target = f"/meteorpi/import/data/{file_id}/{md5.hexdigest()}"
+        connection.request("POST", target, large(hashlib.md5(), count), fields)
+        assert json.loads(connection.getresponse().read()) == {"state": "continue"}
+        connection.close()
+        assert exporter.post(camera.entity(file_id)).json()["state"] == "complete"
+        assert peak(pid) - before < 32 * MIB

@@ -6,15 +6,13 @@ import base64
 import contextlib
 import hashlib
 import http.client
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.gateways.vos_space import Space, phase_of
+from tests.server.commands import peak, serving
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
@@ -22,33 +20,10 @@ SIZE = 256 * MIB
 BLOCK = hashlib.shake_256(b"seed").digest(MIB)
 
 
-@contextlib.contextmanager
-def served(folder: Path) -> Iterator[tuple[str, int]]:
-    words = ["serve", f"sqlite:{folder}", "--port", "0", "--gateway", "vospace", "--open"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "kvstore", *words, "--log", "none"],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip(), process.pid
-        finally:
-            process.terminate()
-
-
-def peak(pid: int) -> int:
-    """Most memory that a process has had at one time, in bytes."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 def test_256_mib_pass_in_constant_memory(tmp_path: Path) -> None:
-    with served(tmp_path / "store") as (url, pid):
+    with serving(tmp_path / "store", "--gateway", "vospace", "--open") as (url, pid):
         space = Space(url)
         for turn in range(20):
             space.upload("x", b"x" * (1000 + turn))

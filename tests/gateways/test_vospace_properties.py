@@ -8,43 +8,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
-from kvstore.gateways.vospace import VospaceGateway
-from kvstore.server import serve_background
 from kvstore.stores.memory import MemoryStore
 from tests.cases import each, empty
 from tests.gateways.vos_space import (
     CORE,
-    IDENTIFIER,
     VOS,
     XSI,
     Space,
     node,
     uri,
 )
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[tuple[MemoryStore, str]]:
-    store = MemoryStore()
-    with serve_background(store, gateways=[VospaceGateway(IDENTIFIER)]) as url:
-        yield store, url
-
-
-@pytest.fixture
-def store(served: tuple[MemoryStore, str]) -> MemoryStore:
-    empty(served[0])
-    return served[0]
-
-
-@pytest.fixture
-def space(served: tuple[MemoryStore, str], store: MemoryStore) -> Space:
-    return Space(served[1])
-
 
 # -- keys of other clients -------------------------------------------------------------------------
 

@@ -6,42 +6,16 @@ pyvospace and of opencadc/vos (cadc-test-vos), told as facts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from kvstore.gateways.vospace import VospaceGateway
-from kvstore.server import serve_background
-from kvstore.stores.memory import MemoryStore
-from tests.cases import each, empty
+from tests.cases import each
 from tests.gateways.vos_space import (
-    CAN_VALIDATE,
-    IDENTIFIER,
     Space,
     check,
     node,
     path_in,
 )
 from tests.server.sockets import ask
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[tuple[MemoryStore, str]]:
-    store = MemoryStore()
-    with serve_background(store, gateways=[VospaceGateway(IDENTIFIER)]) as url:
-        yield store, url
-
-
-@pytest.fixture
-def store(served: tuple[MemoryStore, str]) -> MemoryStore:
-    empty(served[0])
-    return served[0]
-
-
-@pytest.fixture
-def space(served: tuple[MemoryStore, str], store: MemoryStore) -> Space:
-    return Space(served[1])
-
 
 # -- what the service says of itself ---------------------------------------------------------------
 
@@ -69,12 +43,11 @@ def test_what_is_not_there(space: Space, path: str) -> None:
     assert space.ask("PATCH", "/nodes/n").status == 405
 
 
-def test_the_host_is_what_the_client_says(served: tuple[MemoryStore, str]) -> None:
-    answer = ask(served[1], "GET", "/vos/capabilities")
-    assert served[1].encode() in answer.body
+def test_the_host_is_what_the_client_says(space: Space) -> None:
+    answer = ask(space.url, "GET", "/vos/capabilities")
+    assert space.url.encode() in answer.body
 
 
-@pytest.mark.skipif(not CAN_VALIDATE, reason="xmlschema is not installed")
 @each(
     "wrong",
     [

@@ -99,6 +99,7 @@ def test_a_delete_that_was_answered_late_has_succeeded():
         store = DynamicURLStore(server.url, profile=profile(), policy=Policy(backoff=0))
         with store:
             store.delete("k")
+        assert [seen.method for seen in server.seen] == ["DELETE", "DELETE"]
 
 
 LIST = {

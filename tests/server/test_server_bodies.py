@@ -161,7 +161,9 @@ def test_drain(parts: list[bytes], options: dict[str, Any], asked: int) -> None:
 
 
 def test_drain_takes_only_so_long() -> None:
-    asyncio.run(body_of(Client([b"x", 60.0, b"y"]), Limits(drain_time=0.01)).drain())
+    client = Client([b"x", 60.0, b"y"])
+    asyncio.run(body_of(client, Limits(drain_time=0.01)).drain())
+    assert client.asked == 2
 
 
 @each(

@@ -3,14 +3,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from tests.server.commands import peak, started
 from tests.server.sockets import ask
 
 MIB = 1 << 20
@@ -67,25 +66,6 @@ serve(Hole(), Settings(port=0), ready=lambda url: print(url, flush=True))
 """
 
 
-@contextlib.contextmanager
-def child() -> Iterator[tuple[str, int]]:
-    with subprocess.Popen(
-        [sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True, cwd=ROOT
-    ) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip(), process.pid
-        finally:
-            process.terminate()
-
-
-def peak(pid: int) -> int:
-    """Most memory that a process has had at one time, in bytes."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
-
-
 def pieces() -> Iterator[bytes]:
     piece = bytes(MIB)
     for _ in range(SIZE // MIB):
@@ -98,7 +78,7 @@ def pieces() -> Iterator[bytes]:
 @pytest.mark.parametrize("is_chunked", [False, True])
 def test_data_pass_in_constant_memory(part: str, is_chunked: bool) -> None:
     head = b'{"metadata": {}}\n' if part == "value" else b""
-    with child() as (url, pid):
+    with started("-c", SERVER) as (url, pid):
         for _ in range(20):
             ask(url, "PUT", f"/keys/a/{part}", body=head + b"x" * 1000)
             ask(url, "GET", f"/keys/a/{part}")

@@ -162,6 +162,7 @@ def test_a_key_that_is_gone_was_deleted():
         with WireServer(steps, service=announced(*EVERYTHING)) as server:
             with client(server, HASTY) as store:
                 store.delete("k", if_match="r1")
+            assert len(server.seen) == len(steps)
 
 
 def test_a_key_that_was_changed_was_not_deleted():

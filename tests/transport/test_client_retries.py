@@ -106,6 +106,7 @@ def test_what_the_server_did_not_do_may_be_sent_again_whatever_it_is(ask):
         with client(server, policy=HASTY) as store:
             for _ in NOT_DONE:
                 ask(store)
+        assert len(server.seen) == len(steps)
 
 
 @each("ask", [*CONDITIONAL.values(), *ONCE_ONLY.values()])
@@ -268,6 +269,7 @@ def test_a_key_that_is_gone_after_a_lost_answer_was_deleted(fault):
         with client(server, policy=HASTY) as store:
             store.delete("k")
             store.delete("k")
+        assert len(server.seen) == 3
 
 
 @pytest.mark.parametrize("fault", NOT_DONE.values(), ids=NOT_DONE)

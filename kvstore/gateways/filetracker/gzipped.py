@@ -11,6 +11,7 @@ from typing import Final
 
 from kvstore.errors import IntegrityError, InvalidRequestError
 from kvstore.server.bodies import PIECE
+from kvstore.server.exchange import offers
 
 #: Of zlib: a window of 32 KiB, in the frame of gzip.
 _GZIP: Final = 31
@@ -130,12 +131,8 @@ def is_worth_packing(begin: bytes) -> bool:
 
 def takes_gzip(lines: Iterable[str]) -> bool:
     """Whether these lines of ``Accept-Encoding`` take gzip (RFC 9110 section 12.5.3)."""
-    weights: dict[str, bool] = {}
-    for offer in ",".join(lines).lower().split(","):
-        coding, *parameters = (part.strip() for part in offer.split(";"))
-        refused = any(part in ("q=0", "q=0.0", "q=0.00", "q=0.000") for part in parameters)
-        weights[coding] = not refused
-    return weights.get("gzip", weights.get("x-gzip", weights.get("*", False)))
+    known = offers(lines)
+    return known.get("gzip", known.get("x-gzip", known.get("*", False)))
 
 
 def _malformed(error: zlib.error) -> Exception:

@@ -7,13 +7,12 @@ from typing import Final
 
 from kvstore.errors import InvalidRequestError
 from kvstore.gateways.filetracker.versions import asked_version, version_of
-from kvstore.query import Query
+from kvstore.query import Query, closing
 from kvstore.server.answers import Field, Reply
 from kvstore.server.exchange import Exchange
 from kvstore.server.handlers.patience import Patience
 from kvstore.server.handlers.spooling import spooled
 from kvstore.server.site import Site
-from kvstore.values import Record
 
 _TEXT: Final[Field] = (b"content-type", b"text/plain; charset=utf-8")
 
@@ -40,7 +39,7 @@ def _listed(site: Site, exchange: Exchange, folder: str, version: int | None) ->
 
     def lines() -> Iterator[bytes]:
         nonlocal omitted, found
-        for record in _closing(site.records(query)):
+        for record in closing(site.records(query)):
             found += 1
             patience.renew()  # each is looked at because it was asked for
             if version is not None and version_of(record) > version:
@@ -56,12 +55,3 @@ def _listed(site: Site, exchange: Exchange, folder: str, version: int | None) ->
         raise InvalidRequestError(f"There is no folder {folder!a:.100}.")
     reply.fields.append((b"x-keys-omitted", b"%d" % omitted))
     return reply
-
-
-def _closing(records: Iterator[Record]) -> Iterator[Record]:
-    try:
-        yield from records
-    finally:
-        close = getattr(records, "close", None)
-        if close is not None:
-            close()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Final
 
-from kvstore.errors import ConflictError, IntegrityError, RangeError
+from kvstore.errors import ConflictError
 from kvstore.gateways.filetracker.gzipped import (
     is_worth_packing,
     packed,
@@ -14,8 +14,7 @@ from kvstore.gateways.filetracker.gzipped import (
     takes_gzip,
 )
 from kvstore.gateways.filetracker.versions import version_field, version_of
-from kvstore.profiles.conditions import if_range_matches
-from kvstore.profiles.ranges import ByteSpan, Unsatisfiable, parse_range
+from kvstore.readers import FileSpan
 from kvstore.server.answers import (
     REVALIDATE,
     Field,
@@ -27,8 +26,9 @@ from kvstore.server.answers import (
 from kvstore.server.bodies import PIECE
 from kvstore.server.exchange import Exchange
 from kvstore.server.handlers.preconditions import judge_read
+from kvstore.server.handlers.reading import begun, span_asked
 from kvstore.server.site import Site
-from kvstore.values import Record, Value
+from kvstore.values import Record
 
 #: How often a name is looked at anew that is changed between the look at its facts and its data.
 _TRIES: Final = 20
@@ -51,14 +51,14 @@ async def get_file(site: Site, exchange: Exchange, key: str) -> Reply | None:
     Returns:
         None where the answer has been sent up to its end, which is to follow.
     """
-    reply, rest = await site.workers.run(_begun, site, exchange, key)
+    reply, rest = await site.workers.run(_answer, site, exchange, key)
     if rest is None:
         return reply
     await _send_packed(site, exchange, reply, rest)
     return None
 
 
-def _begun(site: Site, exchange: Exchange, key: str) -> tuple[Reply, _Rest | None]:
+def _answer(site: Site, exchange: Exchange, key: str) -> tuple[Reply, _Rest | None]:
     """The answer; or how it begins, not packed, and what follows."""
     if exchange.is_head:
         record = site.record(key)
@@ -71,18 +71,18 @@ def _begun(site: Site, exchange: Exchange, key: str) -> tuple[Reply, _Rest | Non
         if judge_read(exchange, _dated(value.record)):
             value.close()
             return Reply(304, facts), None
-        span = _span(exchange, value.record)
+        span = span_asked(exchange, _dated(value.record))
         try:
-            begin, stream = _opened(value, span)
+            begin, stream, file = begun(site, exchange, value, span)
         except ConflictError:
             if not tries_left:
                 raise
             continue
         if span is not None:
             facts.append((b"content-range", span.content_range.encode()))
-            return _plain(206, facts, begin, stream, size=span.length), None
-        if not takes_gzip(exchange.lines(b"accept-encoding")):
-            return _plain(200, facts, begin, stream, size=value.size), None
+            return _plain(206, facts, begin, stream, file, size=span.length), None
+        if file is not None or not takes_gzip(exchange.lines(b"accept-encoding")):
+            return _plain(200, facts, begin, stream, file, size=value.size), None
         return _perhaps_packed(exchange, facts, begin, stream, value.size)
     raise AssertionError("unreachable")
 
@@ -105,28 +105,11 @@ def _plain(
     facts: list[Field],
     begin: bytes = b"",
     stream: BinaryIO | None = None,
+    file: FileSpan | None = None,
     *,
     size: int,
 ) -> Reply:
-    return Reply(status, [*facts, length_field(size)], begin, stream, size - len(begin))
-
-
-def _opened(value: Value, span: ByteSpan | None) -> tuple[bytes, BinaryIO | None]:
-    length = value.size if span is None else span.length
-    try:
-        stream = value.open() if span is None else value.range(span.start, span.end)
-        try:
-            begin = stream.read(min(length, PIECE))
-        except BaseException:
-            stream.close()
-            raise
-    except IntegrityError as error:
-        error.status = 500  # the client sent nothing that could disagree
-        raise
-    if len(begin) < length:
-        return begin, stream
-    stream.close()
-    return begin, None
+    return Reply(status, [*facts, length_field(size)], begin, stream, size - len(begin), file)
 
 
 async def _send_packed(site: Site, exchange: Exchange, reply: Reply, rest: _Rest) -> None:
@@ -180,26 +163,3 @@ def _of_packed(facts: list[Field]) -> list[Field]:
         if name != b"accept-ranges"
     ]
     return [*own, _GZIP]
-
-
-def _span(exchange: Exchange, record: Record) -> ByteSpan | None:
-    """The range asked for; None for everything.
-
-    Raises:
-        RangeError: no byte of it lies in the data.
-    """
-    ranges = exchange.lines(b"range")
-    if len(ranges) != 1:
-        return None
-    conditions = exchange.lines(b"if-range")
-    if conditions and (
-        len(conditions) > 1
-        or not if_range_matches(conditions[0], record.revision, version_of(record))
-    ):
-        return None
-    span = parse_range(ranges[0], record.size)
-    if isinstance(span, Unsatisfiable):
-        exchange.fields += etag_fields(record.revision)
-        message = f"The range {ranges[0]!r:.100} lies outside the {record.size} bytes."
-        raise RangeError(message, key=record.key, size=record.size)
-    return span

@@ -9,18 +9,16 @@ from dataclasses import replace
 from urllib.parse import quote
 
 from kvstore.documents import JsonObject, copy_json
-from kvstore.errors import ConflictError, KeyNotFoundError, RangeError
+from kvstore.errors import ConflictError, KeyNotFoundError
 from kvstore.gateways.vospace.asking import Asking
 from kvstore.gateways.vospace.checksums import FOR_ONE, Md5Check, digest_field, facts_of_data
 from kvstore.gateways.vospace.faults import invalid_argument
 from kvstore.gateways.vospace.jobs import Job
 from kvstore.gateways.vospace.names import AUTO, NULL, name_of, read_path
 from kvstore.gateways.vospace.tree import CONTAINER, FIELD, facts_of
-from kvstore.profiles.conditions import if_range_matches
-from kvstore.profiles.ranges import ByteSpan, Unsatisfiable, parse_range
-from kvstore.server.answers import Field, Reply, etag_fields, length_field, type_fields
+from kvstore.server.answers import Field, Reply, length_field, type_fields
 from kvstore.server.handlers.preconditions import guard_write, is_conditional
-from kvstore.server.handlers.reading import Plan, digest_fields, read_key
+from kvstore.server.handlers.reading import Plan, digest_fields, read_key, span_asked
 from kvstore.server.handlers.receiving import Pieces, check_upload, mimetype_of, take_body, verified
 from kvstore.streams import Source
 from kvstore.values import Record
@@ -171,7 +169,7 @@ def _read(asking: Asking, path: str) -> Reply:
     def plan(record: Record) -> Plan:
         fields = [*_named(record), (b"accept-ranges", b"bytes"), *digest_fields(record.digest)]
         fields += digest_field(budget.md5(site, record))
-        span = _span(asking, record)
+        span = span_asked(exchange, record)
         if span is None:
             return Plan(200, fields)
         return Plan(206, [*fields, (b"content-range", span.content_range.encode())], span=span)
@@ -199,23 +197,6 @@ def _named(record: Record) -> list[Field]:
     else:
         told = f"filename*=UTF-8''{quote(name, safe='')}"
     return [*kept, (b"content-disposition", disposition + b"; " + told.encode())]
-
-
-def _span(asking: Asking, record: Record) -> ByteSpan | None:
-    exchange = asking.exchange
-    ranges, conditions = exchange.lines(b"range"), exchange.lines(b"if-range")
-    if exchange.method != "GET" or len(ranges) != 1:
-        return None
-    if conditions and (
-        len(conditions) > 1 or not if_range_matches(conditions[0], record.revision, record.modified)
-    ):
-        return None
-    span = parse_range(ranges[0], record.size)
-    if isinstance(span, Unsatisfiable):
-        exchange.fields += etag_fields(record.revision)
-        message = f"The range {ranges[0]!r:.100} lies outside the {record.size} bytes."
-        raise RangeError(message, key=record.key, size=record.size)
-    return span
 
 
 async def _job(asking: Asking) -> Job | None:

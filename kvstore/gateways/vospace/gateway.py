@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from kvstore.errors import InvalidRequestError
@@ -80,8 +81,10 @@ class VospaceGateway(Gateway):
         """Return that of a server: its jobs are beside the uploads, and ``id`` is its identifier.
 
         Raises:
-            InvalidRequestError: another option, or the identifier is none.
+            InvalidRequestError: another option, the identifier is none, or XML cannot be read here.
         """
+        if find_spec("defusedxml") is None:  # found out when it starts, not by its first client
+            raise InvalidRequestError("The gateway vospace needs: pip install 'kvstore[gateways]'.")
         for option in options.keys() - {"id"}:
             raise InvalidRequestError(f"The gateway vospace has no option {option!a:.100}.")
         identifier = options.get("id", IDENTIFIER)

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 from kvstore.gateways.vospace.faults import SUMMARIES
 from kvstore.gateways.vospace.jobs import LIFETIME, Job
-from kvstore.gateways.vospace.markup import UWS_NAMES, attribute, text_of
+from kvstore.gateways.vospace.markup import UWS_NAMES
+from kvstore.profiles.xmltext import attribute, text_of
 
 
 def job_document(job: Job) -> str:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from kvstore.errors import UnavailableError
+from kvstore.files import write_atomically
 from kvstore.gateways.vospace.faults import Fault, invalid_argument
 
 #: Seconds that a job is kept.
@@ -135,13 +136,9 @@ class Jobs:
 
     def put(self, job: Job) -> None:
         """Store a job as it is now."""
-        file = self._file(job.owner, job.id)
-        part = file.with_suffix(f".{secrets.token_hex(8)}.part")
         try:
-            part.write_bytes(json.dumps(asdict(job)).encode())
-            part.replace(file)
+            write_atomically(self._file(job.owner, job.id), [json.dumps(asdict(job)).encode()])
         except OSError as error:
-            part.unlink(missing_ok=True)
             message = f"The job cannot be kept: {error.strerror}."
             raise UnavailableError(message, retry_after=5) from error
 

@@ -7,13 +7,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from xml.sax.saxutils import escape
-
-from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import ParseError, iterparse
 
 from kvstore.gateways.vospace.faults import invalid_argument
 from kvstore.gateways.vospace.names import UWS, VERSION, VOS, VOS_TOO, XLINK, XSI
+from kvstore.profiles.xmlevents import MalformedXmlError, xml_events
 
 #: Bytes of a document, which may be metadata of a megabyte of which many characters are entities;
 #: the elements in it, and how deep they may be.
@@ -24,11 +21,6 @@ _DEEPEST = 32
 #: Other encodings would reach the codecs of Python, which know some that no parser should.
 _ENCODING = re.compile(r"<\?xml[^>]*?\sencoding\s*=\s*[\"']([^\"'>]*)")
 _UTF8 = ("utf-8", "utf8", "us-ascii", "ascii")
-# What XML 1.0 has no way to say (section 2.2).
-_UNSAYABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-# What stands for itself, between tags and in quotes; nearly all that there is.
-_PLAIN = re.compile(r"[ !#-%'-;=?-~]*")
-_ENTITIES = {'"': "&quot;", "\r": "&#13;", "\n": "&#10;", "\t": "&#9;"}
 
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 NAMES = f'xmlns:vos="{VOS}" xmlns:xsi="{XSI}"'
@@ -84,7 +76,7 @@ def read_document(body: bytes, root: str) -> Element:
     _check_encoding(body)
     try:
         found = _parsed(body)
-    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
+    except MalformedXmlError as error:
         raise invalid_argument(f"The body is no XML that is taken here: {error!s:.200}.") from None
     if not found.is_ours or found.name != root:
         message = f"The body is a document {found.name!r:.50}, not {root!r} of {VOS}."
@@ -106,13 +98,12 @@ def _parsed(body: bytes) -> Element:
     """The tree, made from the leaves up, so that deep documents end early and need no recursion."""
     stack: list[list[Element]] = [[]]
     count = 0
-    parsed = iterparse(io.BytesIO(body), events=("start", "end"), forbid_dtd=True)
-    for event, element in parsed:
-        if event == "start":
+    for is_whole, element in xml_events(io.BytesIO(body), levels=_DEEPEST):
+        if not is_whole:
             count += 1
             stack.append([])
-            if len(stack) > _DEEPEST or count > _MOST_ELEMENTS:
-                raise ValueError(f"over {_DEEPEST} levels or {_MOST_ELEMENTS} elements")
+            if count > _MOST_ELEMENTS:
+                raise MalformedXmlError(f"over {_MOST_ELEMENTS} elements")
             continue
         children = stack.pop()
         stack[-1].append(_element(element, tuple(children)))
@@ -126,25 +117,6 @@ def _element(element: Any, children: tuple[Element, ...]) -> Element:
     text = (element.text or "") + "".join(child.tail or "" for child in element)
     attributes = {str(key): str(value) for key, value in element.attrib.items()}
     return Element(name, ours, attributes, text, children)
-
-
-def can_say(text: str) -> bool:
-    """Tell whether XML can hold a text so that the same is read again."""
-    return _UNSAYABLE.search(text) is None
-
-
-def text_of(text: str) -> str:
-    """Return a text as it stands between tags; what XML cannot say is replaced."""
-    if _PLAIN.fullmatch(text):
-        return text
-    return escape(_UNSAYABLE.sub("\ufffd", text), {"\r": "&#13;"})
-
-
-def attribute(text: str) -> str:
-    """Return a text as it stands in double quotes."""
-    if _PLAIN.fullmatch(text):
-        return text
-    return escape(_UNSAYABLE.sub("\ufffd", text), _ENTITIES)
 
 
 def encoded(pieces: Iterable[str]) -> Iterator[bytes]:

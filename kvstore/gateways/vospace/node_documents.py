@@ -6,16 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from kvstore.gateways.vospace.faults import Fault, invalid_argument, invalid_uri
-from kvstore.gateways.vospace.markup import (
-    VOS_NAMES,
-    Element,
-    attribute,
-    read_document,
-    text_of,
-)
+from kvstore.gateways.vospace.markup import VOS_NAMES, Element, read_document
 from kvstore.gateways.vospace.names import CORE, XSI, Space
 from kvstore.gateways.vospace.properties import Property
 from kvstore.gateways.vospace.tree import CONTAINER, DATA, LINK, SUBTYPES, Node
+from kvstore.profiles.xmltext import attribute, text_of
 
 #: Types that a document may name; a plain ``Node`` is one that holds bytes.
 _KINDS = {"Node": DATA, **{kind: kind for kind in (DATA, CONTAINER, LINK, *SUBTYPES)}}

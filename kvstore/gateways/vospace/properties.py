@@ -16,9 +16,9 @@ from urllib.parse import quote
 
 from kvstore.documents import dump_json
 from kvstore.gateways.vospace.checksums import stored_facts
-from kvstore.gateways.vospace.markup import can_say
 from kvstore.gateways.vospace.names import CORE
 from kvstore.gateways.vospace.tree import FIELD, Node
+from kvstore.profiles.xmltext import can_say
 from kvstore.values import OWNED, PUBLIC, Permissions, Record
 
 #: Texts of the core vocabulary; each is the field of that name.

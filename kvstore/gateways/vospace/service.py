@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from kvstore.gateways.vospace.asking import xml_reply
-from kvstore.gateways.vospace.markup import NAMES, attribute, text_of
+from kvstore.gateways.vospace.markup import NAMES
 from kvstore.gateways.vospace.names import CORE
 from kvstore.gateways.vospace.negotiation import METHODS
 from kvstore.gateways.vospace.properties import KNOWN, READ_ONLY
+from kvstore.profiles.xmltext import attribute, text_of
 from kvstore.server.answers import Reply
 
 _STD = "ivo://ivoa.net/std/"

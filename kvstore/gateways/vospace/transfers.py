@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kvstore.gateways.vospace.faults import invalid_argument
-from kvstore.gateways.vospace.markup import VOS_NAMES, Element, attribute, read_document, text_of
+from kvstore.gateways.vospace.markup import VOS_NAMES, Element, read_document
 from kvstore.gateways.vospace.names import CORE
+from kvstore.profiles.xmltext import attribute, text_of
 
 PULL_FROM, PUSH_TO = "pullFromVoSpace", "pushToVoSpace"
 PULL_TO, PUSH_FROM = "pullToVoSpace", "pushFromVoSpace"

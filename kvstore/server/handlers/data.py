@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from kvstore.errors import RangeError
-from kvstore.profiles.conditions import if_range_matches
-from kvstore.profiles.ranges import ByteSpan, Unsatisfiable, parse_range
-from kvstore.server.answers import Reply, etag_fields, type_fields
+from kvstore.server.answers import Reply, type_fields
 from kvstore.server.exchange import Exchange
 from kvstore.server.handlers.preconditions import guard_write, is_conditional
-from kvstore.server.handlers.reading import Plan, digest_fields, read_key
+from kvstore.server.handlers.reading import Plan, digest_fields, read_key, span_asked
 from kvstore.server.handlers.receiving import (
     Pieces,
     check_upload,
@@ -65,32 +62,10 @@ def _read(site: Site, exchange: Exchange, key: str) -> Reply:
     def plan(record: Record) -> Plan:
         fields = [*type_fields(record.mimetype), (b"accept-ranges", b"bytes")]
         fields += digest_fields(record.digest)
-        span = _span(exchange, record)
+        span = span_asked(exchange, record)
         if span is None:
             return Plan(200, fields)
         fields.append((b"content-range", span.content_range.encode()))
         return Plan(206, fields, span=span)
 
     return read_key(site, exchange, key, plan)
-
-
-def _span(exchange: Exchange, record: Record) -> ByteSpan | None:
-    """The range asked for; None for everything.
-
-    Raises:
-        RangeError: no byte of it lies in the data.
-    """
-    ranges = exchange.lines(b"range")
-    if exchange.method != "GET" or len(ranges) != 1:
-        return None
-    conditions = exchange.lines(b"if-range")
-    if conditions and (
-        len(conditions) > 1 or not if_range_matches(conditions[0], record.revision, record.modified)
-    ):
-        return None
-    span = parse_range(ranges[0], record.size)
-    if isinstance(span, Unsatisfiable):
-        exchange.fields += etag_fields(record.revision)
-        message = f"The range {ranges[0]!r:.100} lies outside the {record.size} bytes."
-        raise RangeError(message, key=record.key, size=record.size)
-    return span

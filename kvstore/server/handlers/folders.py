@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from kvstore.keys import MAX_KEY_BYTES
-from kvstore.query import Query
+from kvstore.query import Query, closing
 from kvstore.values import Record
 
 #: Records that are asked for at a time, at least and at most.
@@ -48,7 +48,7 @@ def entries(
     while True:
         found = given = 0
         folder: str | None = None
-        for record in _closing(find(replace(query, after=after, limit=size))):
+        for record in closing(find(replace(query, after=after, limit=size))):
             found, after = found + 1, record.key
             inside, folder = folder, folder_of(record.key, query.prefix, delimiter)
             if folder is None:
@@ -70,15 +70,6 @@ def folder_of(key: str, prefix: str, delimiter: str) -> str | None:
     """Return the folder that *key* is in at the level of *prefix*; None: it stands there itself."""
     place = key.find(delimiter, len(prefix))
     return None if place < 0 else key[: place + len(delimiter)]
-
-
-def _closing(records: Iterator[Record]) -> Iterator[Record]:
-    try:
-        yield from records
-    finally:
-        close = getattr(records, "close", None)
-        if close is not None:
-            close()
 
 
 def _begin(query: Query, delimiter: str) -> str | None:

@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from kvstore.errors import ConflictError, IntegrityError, InvalidRequestError
+from kvstore.errors import ConflictError, IntegrityError, InvalidRequestError, RangeError
+from kvstore.profiles.conditions import if_range_matches
 from kvstore.profiles.digests import field_of_digest
-from kvstore.profiles.ranges import ByteSpan
+from kvstore.profiles.ranges import ByteSpan, Unsatisfiable, parse_range
 from kvstore.readers import FileSpan, span_of
 from kvstore.server.answers import (
     IMMUTABLE,
     REVALIDATE,
     Field,
     Reply,
+    etag_fields,
     key_fields,
     length_field,
 )
@@ -65,7 +67,7 @@ def read_key(site: Site, exchange: Exchange, key: str, plan: Callable[[Record], 
             value.close()
             return Reply(planned.status, fields, planned.head)
         try:
-            body, stream, file = _begin(site, exchange, value, planned.span)
+            body, stream, file = begun(site, exchange, value, planned.span)
         except ConflictError:
             if not tries_left:
                 raise
@@ -75,27 +77,44 @@ def read_key(site: Site, exchange: Exchange, key: str, plan: Callable[[Record], 
     raise AssertionError("unreachable")
 
 
-def not_modified(record: Record, caching: Iterable[Field] = (REVALIDATE,)) -> Reply:
-    """The answer 304: what a cache keeps is still right."""
-    return Reply(304, key_fields(record, caching))
+def span_asked(exchange: Exchange, record: Record) -> ByteSpan | None:
+    """Return the range that a GET asks for; None for everything.
+
+    Args:
+        record: of the key, with the time of change that clients are told.
+
+    Raises:
+        RangeError: no byte of it lies in the data.
+    """
+    ranges = exchange.lines(b"range")
+    if exchange.method != "GET" or len(ranges) != 1:
+        return None
+    conditions = exchange.lines(b"if-range")
+    if conditions and (
+        len(conditions) > 1 or not if_range_matches(conditions[0], record.revision, record.modified)
+    ):
+        return None
+    span = parse_range(ranges[0], record.size)
+    if isinstance(span, Unsatisfiable):
+        exchange.fields += etag_fields(record.revision)
+        message = f"The range {ranges[0]!r:.100} lies outside the {record.size} bytes."
+        raise RangeError(message, key=record.key, size=record.size)
+    return span
 
 
-def digest_fields(digest: str | None) -> list[Field]:
-    """``Repr-Digest`` of the data, where the store recorded a digest."""
-    return [] if digest is None else _digest_fields(digest)
-
-
-@functools.lru_cache(maxsize=1024)
-def _digest_fields(digest: str) -> list[Field]:
-    try:
-        return [(b"repr-digest", field_of_digest(digest).encode())]
-    except InvalidRequestError:  # of another kind than we check
-        return []
-
-
-def _begin(
+def begun(
     site: Site, exchange: Exchange, value: Value, span: ByteSpan | None
 ) -> tuple[bytes, BinaryIO | None, FileSpan | None]:
+    """Begin to read data, or a span of them, for a :class:`Reply`.
+
+    Returns:
+        the first megabyte, and the stream with what follows if that is not all. Where the kernel
+        can send the data there are no first bytes, but where they stand in a file.
+
+    Raises:
+        ConflictError: the key has been changed since *value* was read.
+        IntegrityError: the stored bytes are damaged (500).
+    """
     length = value.size if span is None else span.length
     as_file = length > PIECE and exchange.sends_files is not None
     if span is None and as_file and site.reads == "plain":
@@ -117,3 +136,21 @@ def _begin(
         return body, stream, None
     stream.close()
     return body, None, None
+
+
+def not_modified(record: Record, caching: Iterable[Field] = (REVALIDATE,)) -> Reply:
+    """The answer 304: what a cache keeps is still right."""
+    return Reply(304, key_fields(record, caching))
+
+
+def digest_fields(digest: str | None) -> list[Field]:
+    """``Repr-Digest`` of the data, where the store recorded a digest."""
+    return [] if digest is None else _digest_fields(digest)
+
+
+@functools.lru_cache(maxsize=1024)
+def _digest_fields(digest: str) -> list[Field]:
+    try:
+        return [(b"repr-digest", field_of_digest(digest).encode())]
+    except InvalidRequestError:  # of another kind than we check
+        return []

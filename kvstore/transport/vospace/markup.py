@@ -1,23 +1,21 @@
-"""XML from a service, read within bounds; and texts on their way into XML."""
+"""XML from a service, read within bounds."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
-from xml.sax.saxutils import escape
 
-from kvstore.errors import TransportError, UnsupportedOperationError
+from kvstore.errors import TransportError
+from kvstore.profiles.xmlevents import MalformedXmlError, xml_events
+from kvstore.profiles.xmltext import UNSAYABLE
 
 #: Bytes of a document, and of the part of it that is in memory at a time; levels of it.
 _MOST, _MOST_AT_ONCE, _LEVELS = 1 << 30, 1 << 25, 64
-#: What XML 1.0 has no way to say (section 2.2).
-_UNSAYABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 #: Bytes within which an encoding is declared, and those that the parser itself knows.
 _HEAD = 512
 _ENCODING = re.compile(rb"<\?xml[^>]*?\sencoding\s*=\s*[\"']([^\"'>]*)")
 _ENCODINGS = (b"utf-8", b"us-ascii", b"iso-8859-1")
-_ENTITIES = {'"': "&quot;", "\r": "&#13;", "\n": "&#10;", "\t": "&#9;"}
 
 
 def elements(
@@ -36,20 +34,12 @@ def elements(
         TransportError: no XML, cut short, or over a bound.
         UnsupportedOperationError: defusedxml is not installed.
     """
-    try:
-        from defusedxml.common import DefusedXmlException
-        from defusedxml.ElementTree import ParseError, iterparse
-    except ImportError as error:
-        message = "A VOSpace speaks XML, which needs: pip install 'kvstore[webdav]'"
-        raise UnsupportedOperationError(f"{message} ({error}).") from error
     stream = _Stream(pieces, most)
     stack: list[Any] = []
     try:
-        for event, element in iterparse(stream, events=("start", "end"), forbid_dtd=True):
-            if event == "start":
+        for is_whole, element in xml_events(stream, levels=_LEVELS):
+            if not is_whole:
                 stack.append(element)
-                if len(stack) > _LEVELS:
-                    raise TransportError(f"The service sent XML of over {_LEVELS} levels.")
                 continue
             stack.pop()
             if not stack:
@@ -58,7 +48,7 @@ def elements(
                 yield False, element
                 stack[-1].remove(element)  # else all of the document would be kept
                 stream.since = 0
-    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
+    except MalformedXmlError as error:
         message = f"The service sent no XML that is accepted: {error!s:.200}."
         raise TransportError(message) from error
 
@@ -97,24 +87,9 @@ def text_in(element: Any, name: str) -> str | None:
     return None
 
 
-def can_say(text: str) -> bool:
-    """Tell whether XML can hold a text so that the same is read again."""
-    return _UNSAYABLE.search(text) is None
-
-
 def say_json(text: str) -> str:
     """Return JSON with escapes for what XML cannot hold; it means the same."""
-    return _UNSAYABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def text_of(text: str) -> str:
-    """Return a text as it stands between tags. XML must be able to hold it."""
-    return escape(text, {"\r": "&#13;"})
-
-
-def attribute(text: str) -> str:
-    """Return a text as it stands in double quotes. XML must be able to hold it."""
-    return escape(text, _ENTITIES)
+    return UNSAYABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 class _Stream:

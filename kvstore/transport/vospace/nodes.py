@@ -8,16 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kvstore.errors import InvalidRequestError, TransportError
-from kvstore.transport.vospace.markup import (
-    attribute,
-    below,
-    document,
-    elements,
-    local,
-    space,
-    text_in,
-    text_of,
-)
+from kvstore.profiles.xmltext import attribute, text_of
+from kvstore.transport.vospace.markup import below, document, elements, local, space, text_in
 from kvstore.transport.vospace.names import CORE, VOS, VOS_TOO, XSI, path_in
 from kvstore.values import DEFAULT_MIMETYPE, check_mimetype
 

@@ -22,8 +22,9 @@ from urllib.parse import quote, unquote
 
 from kvstore.documents import JsonObject, dump_json, parse_json
 from kvstore.errors import InvalidMetadataError, InvalidRequestError
+from kvstore.profiles.xmltext import can_say
 from kvstore.transport.mapped.replies import checked_metadata
-from kvstore.transport.vospace.markup import can_say, say_json
+from kvstore.transport.vospace.markup import say_json
 from kvstore.transport.vospace.names import CORE
 from kvstore.transport.vospace.nodes import Node
 from kvstore.values import Record

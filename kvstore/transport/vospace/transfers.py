@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from kvstore.errors import TransportError
+from kvstore.profiles.xmltext import attribute, text_of
 from kvstore.transport.bodies import MAX_DOCUMENT
 from kvstore.transport.vospace.faults import error_for, fault_name
-from kvstore.transport.vospace.markup import attribute, below, document, text_in, text_of
+from kvstore.transport.vospace.markup import below, document, text_in
 from kvstore.transport.vospace.names import CORE, VOS, VOS_TOO
 from kvstore.transport.vospace.talk import XML, Asked, FaultError, Talk, read_text
 

@@ -11,23 +11,21 @@ import functools
 import http.client
 import io
 import os
-import subprocess
-import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from benchmarks.gateways import LOCAL, client, ours
 from benchmarks.measure import MIB, Contender, Table, compare, rate_table
 from benchmarks.serving import ROOT
 from kvstore.manifest import FolderFiles, build, write
 from tests.interop.peers import DATASAFE, installed, running
 
 PEER: Final = "datasafe"
-_LOCAL: Final = r"(http://127\.0\.0\.1:\d+)"
 _FAMILY: Final = "42.1001/ds/exp/sa/42/cwepr"
 
 #: What the client's process does: a line for each job, and one back when it is done.
@@ -82,11 +80,12 @@ def tables(scale: Scale) -> Iterator[Table]:
     with tempfile.TemporaryDirectory(prefix="kvstore-bench-") as name, contextlib.ExitStack() as up:
         folder = Path(name)
         theirs = up.enter_context(_theirs(programs, folder / "theirs"))
-        ours = up.enter_context(_ours(folder / "ours"))
-        urls = {PEER: f"{theirs}/", "kvstore": f"{ours}/datasafe/"}
+        mine = up.enter_context(ours("datasafe", folder / "ours"))
+        urls = {PEER: f"{theirs}/", "kvstore": f"{mine}/datasafe/"}
         clients = {
-            name: up.enter_context(_client(programs, url, _dataset(folder / name / "in", scale)))
+            name: up.enter_context(client(programs, _CLIENT, url, source, cwd=source.parent))
             for name, url in urls.items()
+            for source in [_dataset(folder / name / "in", scale)]
         }
         title = f"One dataset of {scale.size // MIB} MiB"
         jobs = ("upload", "download", "update")
@@ -172,41 +171,5 @@ def _theirs(programs: Path, folder: Path) -> Iterator[str]:
     (folder / "datasafe_root").mkdir(parents=True)
     command = [programs / "python", ROOT / "tests" / "interop" / "datasafe_server.py"]
     env = {"TMPDIR": str(folder), "PYTHONWARNINGS": "ignore"}
-    with running(command, f"serving at {_LOCAL}", cwd=folder, env=env) as match:
+    with running(command, f"serving at {LOCAL}", cwd=folder, env=env) as match:
         yield match[1]
-
-
-@contextlib.contextmanager
-def _ours(folder: Path) -> Iterator[str]:
-    options = ("--port", "0", "--gateway", "datasafe", "--log", "none")
-    command = [sys.executable, "-m", "kvstore", "serve", f"sqlite:{folder}", *options]
-    with running(command, _LOCAL, cwd=ROOT, env={"TMPDIR": str(folder.parent)}) as match:
-        yield match[1]
-
-
-@contextlib.contextmanager
-def _client(programs: Path, url: str, folder: Path) -> Iterator[Callable[[str], None]]:
-    """The client of the datasafe in a process; gives what has it do a job, and waits for it."""
-    command = [str(programs / "python"), "-W", "ignore", "-c", _CLIENT, url, str(folder)]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=folder.parent,
-        env={**os.environ, "TMPDIR": str(folder.parent)},
-    ) as process:
-
-        def do(job: str) -> None:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write(f"{job}\n")
-            process.stdin.flush()
-            while (line := process.stdout.readline().strip()) != "done":
-                if not line and process.poll() is not None:
-                    raise RuntimeError(f"The client of {url} ended: {job}.")
-
-        try:
-            yield do
-        finally:
-            process.terminate()

@@ -10,8 +10,6 @@ import contextlib
 import functools
 import http.client
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,13 +18,12 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit
 
+from benchmarks.gateways import LOCAL, Job, client, ours
 from benchmarks.measure import MIB, Contender, Row, Table, compare, rate_table
-from benchmarks.serving import ROOT
 from kvstore import DynamicURLStore
 from tests.interop.peers import FILETRACKER, installed, running
 
 PEER: Final = "filetracker"
-_LOCAL: Final = r"(http://127\.0\.0\.1:\d+)"
 _SMALL: Final = 1024
 
 #: What the client's process does: a line for each job, and one back when it is done.
@@ -91,14 +88,14 @@ def tables(scale: Scale) -> Iterator[Table]:
         folder = Path(name)
         _write_sources(folder, scale.large)
         theirs = up.enter_context(_theirs(programs, folder / "theirs"))
-        ours = up.enter_context(_ours(folder / "ours"))
+        mine = up.enter_context(ours("filetracker", folder / "ours"))
+        urls = {PEER: theirs, "kvstore": f"{mine}/filetracker"}
         clients = {
-            PEER: up.enter_context(_client(programs, theirs, folder)),
-            "kvstore": up.enter_context(_client(programs, f"{ours}/filetracker", folder)),
+            name: up.enter_context(client(programs, _CLIENT, url, folder, cwd=folder))
+            for name, url in urls.items()
         }
-        own = up.enter_context(DynamicURLStore.discover(ours))
+        own = up.enter_context(DynamicURLStore.discover(mine))
         yield rate_table(f"{scale.files} x 1 KiB", "files/s", PEER, _small(scale, clients, own))
-        urls = {PEER: theirs, "kvstore": f"{ours}/filetracker"}
         title = f"{scale.files} x 1 KiB, the same requests without the work of the client"
         yield rate_table(title, "files/s", PEER, _bare(scale, urls))
         title = f"{scale.large // MIB} MiB"
@@ -184,9 +181,6 @@ def _large(
         )
 
 
-Job = Callable[[str], None]
-
-
 def _contenders(clients: dict[str, Job], job: str) -> list[Contender]:
     return [Contender(name, functools.partial(do, job)) for name, do in clients.items()]
 
@@ -211,36 +205,5 @@ def _theirs(programs: Path, folder: Path) -> Iterator[str]:
     options = ("-D", "-l", "127.0.0.1", "-p", "0", "-d", str(folder))
     command = [str(programs / "filetracker-server"), *options]
     env = {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "TMPDIR": str(folder)}
-    with running(command, f"Listening at: {_LOCAL}", cwd=folder, env=env) as match:
+    with running(command, f"Listening at: {LOCAL}", cwd=folder, env=env) as match:
         yield match[1]
-
-
-@contextlib.contextmanager
-def _ours(folder: Path) -> Iterator[str]:
-    options = ("--port", "0", "--gateway", "filetracker", "--log", "none")
-    command = [sys.executable, "-m", "kvstore", "serve", f"sqlite:{folder}", *options]
-    with running(command, _LOCAL, cwd=ROOT) as match:
-        yield match[1]
-
-
-@contextlib.contextmanager
-def _client(programs: Path, url: str, folder: Path) -> Iterator[Job]:
-    """The client of filetracker in a process; gives what has it do a job, and waits for the end."""
-    command = [str(programs / "python"), "-W", "ignore", "-c", _CLIENT, url, str(folder)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder
-    ) as process:
-
-        def do(job: str) -> None:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write(f"{job}\n")
-            process.stdin.flush()
-            while (line := process.stdout.readline().strip()) != "done":
-                if not line and process.poll() is not None:
-                    raise RuntimeError(f"The client of {url} ended: {job}.")
-
-        try:
-            yield do
-        finally:
-            process.terminate()
