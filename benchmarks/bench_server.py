@@ -136,7 +136,11 @@ def tables(scale: Scale) -> Iterator[Table]:
         for case in ("GET", "PUT"):
             title = f"{case} of 1 KiB, {scale.connections} connections of wrk"
             yield _small(title, case, scale, servers, folder)
-        yield _large(scale, [servers[0], servers[2], servers[3]], folder)
+        unread = _ours(
+            folder / "unread", "kvstore, token, unread", 1, "--reads=plain", has_access=True
+        )
+        plain = up.enter_context(unread)
+        yield _large(scale, [servers[0], servers[2], servers[3], plain], folder)
         yield _watched(scale, servers[2])
 
 
@@ -337,7 +341,9 @@ def _nginx(folder: Path, workers: int) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def _ours(folder: Path, name: str, workers: int, *, has_access: bool = False) -> Iterator[Server]:
+def _ours(
+    folder: Path, name: str, workers: int, *more: str, has_access: bool = False
+) -> Iterator[Server]:
     command = [sys.executable, "-m", "kvstore"]
     store = f"sqlite:{folder}"
     token = None
@@ -345,7 +351,7 @@ def _ours(folder: Path, name: str, workers: int, *, has_access: bool = False) ->
         made = [*command, "token", "create", "bench", store]
         said = subprocess.run(made, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         token = said.split()[-1]
-    options = ["--port", "0", "--workers", str(workers), "--log", "none"]
+    options = ["--port", "0", "--workers", str(workers), "--log", "none", *more]
     with _running([*command, "serve", store, *options]) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
