@@ -71,9 +71,7 @@ def test_the_size_of_the_target(url: str, store: MemoryStore, size: int) -> None
             assert answer.status == 200
         else:
             assert answer.problem["status"] == 414
-            assert (
-                answer.problem["title"] == HTTPStatus(414).phrase
-            )
+            assert answer.problem["title"] == HTTPStatus(414).phrase
             assert wire.is_closed()
 
 
