@@ -90,6 +90,13 @@ class History(Lifecycle):
         """Shortcut. Return the number of the newest change."""
         raise UnsupportedOperationError(f"{self!r} has no journal.")
 
+    def _stamp(self) -> object:
+        """Shortcut. Return what is equal only while nothing in the store is changed, by anybody.
+
+        It must neither wait for others nor for a disk. None: that cannot be told.
+        """
+        return None
+
     def _changes(self, since: int, limit: int | None) -> Iterator[JournalEntry]:
         """Shortcut. Return the entries after *since*; :func:`check_since` raises at once."""
         raise UnsupportedOperationError(f"{self!r} has no journal.")

@@ -33,6 +33,7 @@ from kvstore.server.handlers.parameters import refuse_version
 from kvstore.server.handlers.service import capabilities
 from kvstore.server.handlers.uploads import begin_tus
 from kvstore.server.hosts import LOCAL, Hosts
+from kvstore.server.kept import KeptAnswers
 from kvstore.server.limits import Limits, Reads
 from kvstore.server.observing.health import Health
 from kvstore.server.observing.metrics import Metrics
@@ -41,6 +42,7 @@ from kvstore.server.paths import METRICS_PATH, Paths
 from kvstore.server.resumable.holding import Holds
 from kvstore.server.resumable.partials import Partials
 from kvstore.server.routes import (
+    KEPT,
     READS_VERSIONS,
     UPLOAD,
     allow,
@@ -51,6 +53,7 @@ from kvstore.server.routes import (
     routes_of,
     templates_of,
 )
+from kvstore.server.shortcut import Shortcut
 from kvstore.server.site import Site
 from kvstore.server.workers import Disconnected, Workers
 from kvstore.store import ReadOnlyStore
@@ -85,6 +88,9 @@ class KeyValueApp(Starlette):
         self._probes = health.probes()
         self._hosts = hosts
         self._views = Views(site, access)
+        self._kept = KeptAnswers(site.stamp, site.limits.kept)
+        #: For a server that calls this application directly, and not within another one.
+        self.shortcut = Shortcut(self._kept, hosts, access, observer)
         self._base = site.paths.base
         self._parts = parts_of(site)
         templates = {**templates_of(site), **health.probes(), **health.paths()}
@@ -191,7 +197,14 @@ class KeyValueApp(Starlette):
             return options(methods)
         if exchange.scope["query_string"] and handler not in READS_VERSIONS:
             refuse_version(exchange.scope["query_string"])
-        return await handler(site, exchange, check_key(found["key"]))
+        key = check_key(found["key"])
+        if handler not in KEPT or exchange.is_head or exchange.scope["query_string"]:
+            return await handler(site, exchange, key)
+        stamp = self._kept.stamp()
+        reply = await handler(site, exchange, key)
+        reader = None if site.caller is None else site.caller.tags
+        self._kept.keep(exchange.scope["raw_path"], stamp, reply, exchange.route, reader)
+        return reply
 
     def _answer_whole_key(self, exchange: Exchange, *, is_part: bool) -> Reply:
         """``{base}/{key}``: a key as a whole can only be deleted."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -16,6 +16,18 @@ SendWhole = Callable[[int, list[Field], bytes], bool]
 EXTENSION: Final = "kvstore.whole"
 
 _BODILESS = (204, 304)
+
+
+def lines_of(fields: Sequence[Field]) -> bytes:
+    """Return fields as lines.
+
+    Raises:
+        RuntimeError: one of them would be no single line.
+    """
+    lines = b"".join([b"%b: %b\r\n" % field for field in fields])
+    if lines.count(b"\n") != len(fields) or lines.count(b"\r") != len(fields) or b"\0" in lines:
+        raise RuntimeError("A header field is no single line.")
+    return lines
 
 
 class WholeSender:
@@ -42,26 +54,17 @@ class WholeSender:
         cycle = self._cycle
         if cycle.disconnected or cycle.response_started or cycle.flow.write_paused:
             return False
-        lines = [STATUS_LINE[status]]
-        length = None
-        for field in (*cycle.default_headers, *fields):
-            if field == CLOSE:
-                return False
-            name, value = field
-            if name == b"content-length":
-                length = int(value)
-            lines += (name, b": ", value, b"\r\n")
+        if CLOSE in fields:
+            return False
+        length = next((int(value) for name, value in fields if name == b"content-length"), None)
         if cycle.scope["method"] == "HEAD":
             body = b""
         elif length != len(body) and not (status in _BODILESS and length is None and not body):
             return False
+        fields = [*cycle.default_headers, *fields]
         if not cycle.keep_alive:
-            lines.append(b"connection: close\r\n")
-        head = b"".join(lines)
-        ends = 1 + len(cycle.default_headers) + len(fields) + (not cycle.keep_alive)
-        if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
-            raise RuntimeError("A header field is no single line.")
-        cycle.transport.write(b"%b\r\n%b" % (head, body))
+            fields.append(CLOSE)
+        cycle.transport.write(b"".join((STATUS_LINE[status], lines_of(fields), b"\r\n", body)))
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
         cycle.message_event.set()

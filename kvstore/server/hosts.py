@@ -49,6 +49,13 @@ class Hosts:
         if exchange.method not in _READS:
             _check_origin(exchange, host)
 
+    def knows(self, value: bytes | None) -> bool:
+        """Whether :meth:`check` lets a request to read with this one ``Host`` pass."""
+        try:
+            return value is not None and bool(self._host(value.decode("latin-1")))
+        except InvalidRequestError:
+            return False
+
     def _checked(self, text: str) -> str:
         found = _HOST.fullmatch(text)
         if found is None:

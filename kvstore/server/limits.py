@@ -82,6 +82,9 @@ class Limits:
     #: Threads for calls that go on as long as the client does: uploads, streamed queries. They
     #: are others than the workers, so that slow clients do not keep everybody waiting.
     streams: int = 64
+    #: Bytes of memory, in each process, for small answers that are given again while nothing is
+    #: changed.
+    kept: int = 32 * 1024**2
     #: Bytes that are read and thrown away after a refusal, so that the client sees the answer.
     drain_bytes: int = 8 * 1024**2
     #: Seconds that this may take.

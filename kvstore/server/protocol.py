@@ -17,12 +17,13 @@ from kvstore.documents import dump_json
 from kvstore.profiles.problems import MEDIA_TYPE
 from kvstore.server import direct, sendfile
 from kvstore.server.answers import CLOSE, NO_STORE, NOSNIFF, Field, blank_problem, length_field
-from kvstore.server.direct import WholeSender
+from kvstore.server.direct import WholeSender, lines_of
 from kvstore.server.ending import Ending
 from kvstore.server.limits import Limits
 from kvstore.server.observing import ids
 from kvstore.server.observing.observer import Observer
 from kvstore.server.sendfile import FileSender
+from kvstore.server.shortcut import Shortcut
 
 
 class _Refused(Exception):  # noqa: N818 - thrown through the parser, to stop it
@@ -35,6 +36,7 @@ class BoundedProtocol(HttpToolsProtocol):
     limits: ClassVar[Limits] = Limits()
     ending: ClassVar[Ending] = Ending()
     observer: ClassVar[Observer] = Observer()
+    shortcut: ClassVar[Shortcut | None] = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -48,6 +50,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._ended = False
         #: Bytes still to be thrown away after a refusal; None while there was none.
         self._discard: int | None = None
+        self._default: tuple[list[Field], bytes] = [], b""
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
 
@@ -87,7 +90,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._quiet_bytes > self._most_quiet():
             self._refuse(431, "The header, or what frames the body, is too long.")
             return
-        if self._in_head or self.cycle is None or self.cycle.response_complete:
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if self._in_head or (is_idle and self.timeout_keep_alive_task is None):
             self._await_head()
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -158,6 +162,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._requests += 1
         if len(self.connections) > self.limits.connections:
             self.app = self._unavailable
+        elif not upgrade and self._answer_kept():
+            return
         extensions: dict[str, Any] = {}
         self.scope["extensions"] = extensions
         super().on_headers_complete()
@@ -168,6 +174,39 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
         if upgrade:
             self.cycle.more_body = False
+
+    def _answer_kept(self) -> bool:
+        """Answer a request whose answer is kept; tell whether that was done."""
+        before = self.cycle
+        if (
+            self.shortcut is None
+            or self.parser.get_method() != b"GET"
+            or self.parser.get_http_version() != "1.1"
+            or not self.parser.should_keep_alive()
+            or self._requests >= self.limits.requests
+            or self.flow.write_paused
+            or not (before is None or before.response_complete)
+            or self.root_path
+        ):
+            return False
+        default = self._default_lines()
+        answer = self.shortcut.answer(self.url, self.headers, self.client, default)
+        if answer is None:
+            return False
+        self.url, self.headers = b"", []  # whatever is refused next is not this request
+        self.transport.write(answer)
+        self.on_response_complete()
+        return True
+
+    def _default_lines(self) -> bytes:
+        fields = self.server_state.default_headers
+        if fields is not self._default[0]:  # once a second, for the date
+            self._default = fields, lines_of(fields)
+        return self._default[1]
+
+    def on_message_complete(self) -> None:
+        if self.cycle is not None:  # else all requests yet had an answer that was kept
+            super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
         self._quiet_bytes = 0
@@ -274,14 +313,23 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def protocol_class(
-    limits: Limits, ending: Ending, observer: Observer | None = None
+    limits: Limits,
+    ending: Ending,
+    observer: Observer | None = None,
+    shortcut: Shortcut | None = None,
 ) -> type[BoundedProtocol]:
     """The protocol of one server, with its limits; uvicorn takes a class, not an object.
 
     Args:
         observer: is told of what the application does not see; None: only the log is.
+        shortcut: of the application; None: it has none.
     """
-    own = {"limits": limits, "ending": ending, "observer": observer or Observer()}
+    own = {
+        "limits": limits,
+        "ending": ending,
+        "observer": observer or Observer(),
+        "shortcut": shortcut,
+    }
     return type("BoundedProtocol", (BoundedProtocol,), own)
 
 

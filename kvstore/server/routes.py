@@ -48,6 +48,9 @@ UPLOAD: Methods = {"HEAD": head_upload, "PATCH": patch_upload, "DELETE": delete_
 #: What can be asked of an earlier version. Others would answer with, or change, the current one.
 READS_VERSIONS = (get_data, get_value)
 
+#: What answers a GET by nothing but the URL, the store and what the caller may see of it.
+KEPT = (get_data, get_metadata, get_value)
+
 
 def paths_of(site: Site) -> dict[str, PathMethods]:
     """Which methods each path has, as far as the store has what they are for."""

@@ -114,6 +114,13 @@ class Site:
 
     # -- what the public methods cannot do --------------------------------------------------
 
+    def stamp(self) -> object:
+        """What tells one state of the store from another, without waiting; None: that cannot be.
+
+        On the event loop, unlike the others.
+        """
+        return self.store._stamp() if self.store.is_connected() else None
+
     def demand_change(self, key: str, change: Change) -> None:
         """Refuse a change before its data come, if the caller may not make it as things are now.
 

@@ -159,6 +159,9 @@ class MemoryStore(LocalStore):
     def _sequence(self) -> int:
         return self._seq
 
+    def _stamp(self) -> object:
+        return self._seq
+
     def _changes(self, since: int, limit: int | None) -> Iterator[JournalEntry]:
         with self._lock:
             oldest = self._seq - len(self._journal) + 1

@@ -231,6 +231,10 @@ class SQLiteStore(LocalStore):
         newest: int = self._engine().one(rows.NEWEST)[0]
         return newest
 
+    def _stamp(self) -> object:
+        engine = self._opened
+        return None if engine is None else engine.connections.stamp()
+
     def _changes(self, since: int, limit: int | None) -> Iterator[JournalEntry]:
         self._check_since(since, self._engine().one(rows.EXTENT))
         return self._pages(since, limit)

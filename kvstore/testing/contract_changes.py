@@ -78,6 +78,29 @@ class ChangesContract(ContractBase):
         [entry] = store.changes(begun)
         assert (entry.seq, entry.action, entry.revision) == (begun + 1, "update", revision)
 
+    def test_a_state_has_a_stamp_of_its_own(self, store: Store) -> None:
+        """Where a store tells its state: a server gives answers again for as long as it is."""
+        if store._stamp() is None:
+            pytest.skip("the store does not tell")
+        changes: list[Callable[[], object]] = [
+            lambda: store.set("key", b"data"),
+            lambda: store.set_data("key", b"more"),
+            lambda: store.set_metadata("key", {"n": 1}),
+            lambda: store.update_metadata("key", {"m": 1}),
+            lambda: store.set_metadata("other", {}),
+            lambda: store.delete("key"),
+        ]
+        stamps = [store._stamp()]
+        for change in changes:
+            change()
+            stamps.append(store._stamp())
+            assert store._stamp() == stamps[-1]
+        assert all(stamps.count(stamp) == 1 for stamp in stamps)
+        if store.info()["authorizing"]:
+            owner = authorizing(store).user_tag()
+            authorizing(store).set_permissions("other", {"owned": {owner}, "read": {"a"}})
+            assert store._stamp() not in stamps
+
     def test_going_on_behind_a_number(self, store: Store) -> None:
         """``since`` is the last one that is known; ``limit`` makes pages."""
         begun = _begun(store)

@@ -39,6 +39,7 @@ def test_defaults() -> None:
         "connections": 512,
         "workers": 2 * (os.cpu_count() or 1) + 16,
         "streams": 64,
+        "kept": 32 << 20,
         "drain_bytes": 8 << 20,
         "drain_time": 3.0,
     }

@@ -86,6 +86,14 @@ class Authenticator(ABC):
             UnavailableError: whether they hold cannot be found out now.
         """
 
+    def recall(self, bearer: str) -> Caller | None:
+        """Return whose credentials these are, where that can be told without waiting.
+
+        None where they are of another kind or do not hold, too.
+        """
+        del bearer
+        return None
+
 
 class Access:
     """Tells who sends a request, by what its ``Authorization`` field holds (RFC 6750 section 2.1).
@@ -149,6 +157,24 @@ class Access:
             # one script has an old token. Nobody guesses 256 bits, however often he may try.
             self._failures.count(exchange.scope.get("client"))
             raise
+
+    def recall(self, authorization: bytes | None) -> Caller | None:
+        """Return who sends these credentials, if they hold and that can be told without waiting.
+
+        Args:
+            authorization: value of the one ``Authorization`` field; None: there is none.
+        """
+        if authorization is None:
+            return self._nobody
+        scheme, _, bearer = authorization.decode("latin-1").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        bearer = bearer.strip()
+        for authenticator in self._authenticators:
+            caller = authenticator.recall(bearer)
+            if caller is not None:
+                return caller
+        return None
 
     async def _identified(self, text: str, *, takes_basic: bool) -> Caller:
         scheme, _, bearer = text.partition(" ")

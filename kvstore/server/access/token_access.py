@@ -63,6 +63,15 @@ class TokenAuthenticator(Authenticator):
         return self._seen.stamp is not None
 
     async def identify(self, bearer: str) -> Caller | None:
+        return self._identified(bearer)
+
+    def recall(self, bearer: str) -> Caller | None:
+        try:
+            return self._identified(bearer)
+        except AuthenticationError:
+            return None
+
+    def _identified(self, bearer: str) -> Caller | None:
         if not token_text.is_ours(bearer):
             return None
         identifier = token_text.claimed_id(bearer)

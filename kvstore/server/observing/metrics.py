@@ -136,6 +136,14 @@ class Metrics:
         if outcome in ("gone", "broken"):
             self._unfinished.labels(exchange.route, outcome).inc()
 
+    def count_kept(self, route: str, status: int, sent: int, seconds: float) -> None:
+        """Count a GET that was answered by an answer that was kept."""
+        key = (route, "GET", status // 100)
+        one, took, _, sending = self._counts.get(key) or self._counts_of(*key)
+        one(1)
+        took(seconds)
+        sending(sent)
+
     def count_refusal(self, status: int) -> None:
         """Count a request that no application has seen."""
         self._refused.labels(str(status)).inc()

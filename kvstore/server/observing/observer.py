@@ -83,6 +83,26 @@ class Observer:
                 next(iter(exchange.lines(b"user-agent")), None),
             )
 
+    def answered(
+        self,
+        status: int,
+        target: bytes,
+        route: str,
+        sent: int,
+        seconds: float,
+        caller: str | None,
+        client: tuple[str, int] | None,
+        request_id: str,
+        agent: bytes | None,
+    ) -> None:
+        """A GET was answered by an answer that was kept; see :class:`~.shortcut.Shortcut`."""
+        if self.metrics is not None:
+            self.metrics.count_kept(route, status, sent, seconds)
+        if _log.isEnabledFor(logging.INFO):
+            shown = None if agent is None else agent.decode("latin-1")
+            to = (caller, client, request_id, shown)
+            _tell("GET", target, status, "done", 0, sent, seconds, *to)
+
     def refused(
         self, scope: Mapping[str, Any], target: bytes, status: int, request_id: str
     ) -> None:

@@ -19,6 +19,7 @@ from kvstore.server.protocol import protocol_class
 from kvstore.server.running.refusals import is_unspecified
 from kvstore.server.running.settings import Settings
 from kvstore.server.running.tls import context_of
+from kvstore.server.shortcut import Shortcut
 
 _BACKLOG = 2048
 #: Seconds that what was cut off has to notice it.
@@ -38,11 +39,13 @@ class Server(uvicorn.Server):
         self._grace = grace
         observer = getattr(app, "observer", None)
         known = observer if isinstance(observer, Observer) else None
+        shortcut = getattr(app, "shortcut", None)
+        short = shortcut if isinstance(shortcut, Shortcut) else None
         limits, tls = settings.limits, settings.tls
         super().__init__(
             uvicorn.Config(
                 app,
-                http=protocol_class(limits, self._ending, known),
+                http=protocol_class(limits, self._ending, known, short),
                 ws="none",
                 lifespan="on",
                 log_config=None,

@@ -25,6 +25,9 @@ _READER_CACHE, _WRITER_CACHE = 16_384, 65_536
 _CHECKPOINT = 8_000
 _LOG_LIMIT = 64 << 20
 
+#: Seconds between two looks whether another process still writes.
+_SHORTEST, _LONGEST = 0.0001, 0.02
+
 
 class Connections:
     """Opens, lends and closes connections to one file. Safe for threads.
@@ -51,6 +54,10 @@ class Connections:
         self._live: set[sqlite3.Connection] = set()
         self._lock = threading.Lock()
         self._closing = False
+        # One that only looks whether others have changed something, and how many there were.
+        self._watch: sqlite3.Cursor | None = None
+        self._watches = 0
+        self._watching = threading.Lock()
 
     def take(self) -> sqlite3.Connection:
         """Return a connection to read with; :meth:`give` it back soon."""
@@ -96,6 +103,21 @@ class Connections:
             self.close(connection)
         self._is_writing = False
 
+    def stamp(self) -> tuple[int, int] | None:
+        """Return what is equal only while nobody commits anything; None: that cannot be told now.
+
+        Some microseconds, and without waiting for anybody.
+        """
+        with self._watching:
+            try:
+                if self._watch is None:
+                    self._watch = self._opened_to_watch()
+                # Tells of commits by other connections than its own, which makes none.
+                (version,) = self._watch.execute("PRAGMA data_version").fetchone()
+            except (sqlite3.Error, StorageError):
+                return None
+            return self._watches, version
+
     def close(self, connection: sqlite3.Connection) -> None:
         """Close a connection that was taken."""
         # The last one copies the log into the index. Where that fails the log stays, and counts.
@@ -112,6 +134,18 @@ class Connections:
         if not self._is_writing and self._writer is not None:
             writer, self._writer = self._writer, None
             self.close(writer)
+        with self._watching:
+            watch, self._watch = self._watch, None
+            if watch is not None:
+                self.close(watch.connection)
+
+    def _opened_to_watch(self) -> sqlite3.Cursor:
+        if self._closing:
+            raise StorageError("The store is being closed.")
+        connection = self._opened(0)
+        connection.execute("PRAGMA busy_timeout = 0")
+        self._watches += 1
+        return connection.cursor()
 
     def _opened(self, cache: int) -> sqlite3.Connection:
         with self._lock:  # which a fork holds while it lasts
@@ -193,11 +227,33 @@ class Connections:
             # Never closed, not even when Python ends: that would clean up under the parent.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
         self._live, self._writer = set(), None
+        self._watch, self._watching = None, threading.Lock()
         self._idle.clear()
         if not clean:
             with contextlib.suppress(OSError):
                 status = Path(self.file).stat()
                 _tainted.add((status.st_dev, status.st_ino))
+
+
+def begin_writing(connection: sqlite3.Connection, patience: float) -> None:
+    """Begin a transaction that writes, within *patience* seconds.
+
+    SQLite would look again after 1, 2, 5, ... 100 ms. Another process holds the lock for some
+    tenths of a millisecond at a time, and of two that write all the time one would mostly sleep.
+    """
+    end = time.monotonic() + patience
+    pause = _SHORTEST
+    connection.execute("PRAGMA busy_timeout = 0")
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= end:
+                raise
+            time.sleep(pause)
+            pause = min(pause * 1.2, _LONGEST)
+        else:
+            return
 
 
 #: Device and number of the files that were open when this process was forked.

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from kvstore.errors import StorageError, StorageFullError, StoreError, UnavailableError
 from kvstore.stores._sqlite.blobs import Blobs
-from kvstore.stores._sqlite.connections import Connections
+from kvstore.stores._sqlite.connections import Connections, begin_writing
 from kvstore.stores._sqlite.turns import Ticket, Turns
 
 T = TypeVar("T")
@@ -300,8 +300,7 @@ class Writer:
         seconds = self._patience if patience is None else patience
         try:
             with self._connections.translated:
-                connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
-                connection.execute("BEGIN IMMEDIATE")
+                begin_writing(connection, seconds)
                 if self._removed:
                     removed, self._removed = self._removed, []
                     rows = [(name,) for name in removed]
