@@ -14,6 +14,15 @@ import pytest
 import kvstore
 from kvstore import FileSystemStore, MemoryStore, SQLiteStore, Store
 from kvstore.testing import StoreContract, fake_server, live_server
+from kvstore.testing.contract_concurrency import ConcurrencyContract
+from kvstore.testing.contract_conditions import ConditionsContract
+from kvstore.testing.contract_data import DataContract
+from kvstore.testing.contract_filters import FiltersContract
+from kvstore.testing.contract_listing import ListingContract
+from kvstore.testing.contract_metadata import MetadataContract
+from kvstore.testing.contract_permissions import PermissionsContract
+from kvstore.testing.contract_transactions import TransactionsContract
+from kvstore.testing.contract_writing import WritingContract
 
 
 class TestMemoryStore(StoreContract):
@@ -62,7 +71,7 @@ class TestSQLiteStore(StoreContract):
         return pickle.loads(pickle.dumps(store))
 
 
-class ServedContract(StoreContract):
+class Served:
     """Over the wire; a server is started once, and emptied for each test from behind."""
 
     url: str
@@ -101,6 +110,10 @@ class ServedContract(StoreContract):
     test_each_store_has_its_own_listeners = None
 
 
+class ServedContract(Served, StoreContract):
+    """The whole of it."""
+
+
 @pytest.fixture(scope="module")
 def memory_server() -> Iterator[tuple[str, Store]]:
     with MemoryStore() as backing, live_server(backing) as url:
@@ -126,7 +139,12 @@ class TestDynamicURLStoreOverMemory(ServedContract):
         self.url, self.backing = memory_server
 
 
-class TestDynamicURLStoreOverFolder(ServedContract):
+class TestDynamicURLStoreOverFolder(
+    *(Served, WritingContract, DataContract, MetadataContract, ListingContract, FiltersContract),
+    *(ConditionsContract, PermissionsContract, TransactionsContract, ConcurrencyContract),
+):
+    """What the server makes of a store without a journal; the rest is as over the others."""
+
     @pytest.fixture(autouse=True)
     def _server(self, folder_server: tuple[str, Store]) -> None:
         self.url, self.backing = folder_server

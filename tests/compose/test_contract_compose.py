@@ -13,13 +13,17 @@ from kvstore import MemoryStore, SQLiteStore, Store
 from kvstore.compose import AuthorizedStore, JoinedStore, MountedStore
 from kvstore.compose.cached import CachedStore
 from kvstore.testing import StoreContract
+from kvstore.testing.contract import HistoryContract
 from kvstore.testing.contract_changes import ChangesContract
 from kvstore.testing.contract_concurrency import ConcurrencyContract
 from kvstore.testing.contract_conditions import ConditionsContract
+from kvstore.testing.contract_data import DataContract
 from kvstore.testing.contract_events import EventsContract
 from kvstore.testing.contract_filters import FiltersContract
 from kvstore.testing.contract_permissions import PermissionsContract
+from kvstore.testing.contract_ranges import RangesContract
 from kvstore.testing.contract_transactions import TransactionsContract
+from kvstore.testing.contract_values import ValuesContract
 from kvstore.testing.contract_versions import VersionsContract
 from kvstore.testing.contract_watch import WatchContract
 from kvstore.testing.contract_writing import WritingContract
@@ -133,7 +137,10 @@ class TestCachedStore(ComposedContract):
         return CachedStore(store, MemoryStore())
 
 
-class TestCachedStoreOverSQLite(OverSQLite, StoreContract):
+class TestCachedStoreOverSQLite(
+    *(OverSQLite, WritingContract, DataContract, ValuesContract, RangesContract, ChangesContract),
+    *(ConditionsContract, VersionsContract, WatchContract, ConcurrencyContract, HistoryContract),
+):
     def compose(self, store: Any) -> Store:
         local = SQLiteStore(tempfile.mkdtemp(dir=self.folder), durable=False)
         return CachedStore(store, local, max_bytes=300_000, locks=self.folder.with_name("locks"))

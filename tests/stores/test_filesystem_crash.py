@@ -52,6 +52,8 @@ CASES = {
 }
 
 
+#: Those that are worth refusing with other errors, too.
+REFUSED = {"connect", "replace", "create", "delete"}
 #: The operations that are worth interrupting in a durable store again, which flushes more.
 DURABLE = {"connect", "replace", "create", "set_metadata", "delete"}
 
@@ -205,6 +207,7 @@ def interrupted(roots: Roots, traces: Traces, error: str = "", *, durable: bool)
         Job(kind="file", operation=name, root=roots.new(name), durable=durable, burn=burn)
         for name, trace in traces.items()
         if not durable or name in DURABLE
+        if error in ("", "EIO") or name in REFUSED
         for burn in hits(trace, error)
     ]
 

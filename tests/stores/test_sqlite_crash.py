@@ -49,6 +49,8 @@ CASES: dict[str, State] = {
     "tidy up": OLD,
     "connect": {},
 }
+#: Those worth refusing with other errors, too: of each kind of file one that is written.
+REFUSED = ("replace", "replace large", "transaction", "connect")
 #: Those worth interrupting in a durable store again, which flushes more.
 DURABLE = ("replace", "replace large", "transaction", "connect")
 
@@ -128,6 +130,7 @@ def interrupted(
     return [
         Job(kind="sqlite", operation=name, root=roots.new(name), durable=durable, burn=burn)
         for name, trace in traces.items()
+        if error in ("", "EIO") or name in REFUSED
         for burn in hits(trace, error)
     ]
 
