@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from kvstore.server.answers import Reply
+from kvstore.server.answers import Field, Reply
 from kvstore.server.direct import lines_of
 
 #: Bytes of an answer's body that is kept, at most: what an embedded store has in its index.
 LARGEST: Final = 1 << 16
 #: What one is taken to need beside its bytes.
-_OVERHEAD: Final = 1024
+_OVERHEAD: Final = 2048
 
 # What `answers.key_fields` gives.
 _STATE: Final = frozenset({b"cache-control", b"etag", b"last-modified"})
@@ -30,7 +30,8 @@ class Kept:
     It is for those readers alone who were given it before: who may see it is decided in one place.
     """
 
-    #: Its own header fields, as lines.
+    #: Its own header fields, and as lines.
+    fields: tuple[Field, ...]
     lines: bytes
     #: Those of them that an answer 304 has.
     state_lines: bytes
@@ -120,6 +121,7 @@ def _kept(reply: Reply, route: str) -> Kept | None:
     fields = dict(reply.fields)
     if fields.get(b"content-length") != b"%d" % len(reply.body):
         return None
-    state = [field for field in reply.fields if field[0] in _STATE]
+    state = lines_of([field for field in reply.fields if field[0] in _STATE])
     etag, modified = (fields.get(name, _NEVER) for name in (b"etag", b"last-modified"))
-    return Kept(lines_of(reply.fields), lines_of(state), etag, modified, reply.body, route)
+    lines = lines_of(reply.fields)
+    return Kept(tuple(reply.fields), lines, state, etag, modified, reply.body, route)

@@ -22,6 +22,7 @@ from kvstore.server.handlers.documents import (
     put_permissions,
 )
 from kvstore.server.handlers.have import post_have
+from kvstore.server.handlers.preconditions import CONDITIONS
 from kvstore.server.handlers.query import get_query
 from kvstore.server.handlers.service import capabilities, get_service
 from kvstore.server.handlers.uploads import (
@@ -48,8 +49,10 @@ UPLOAD: Methods = {"HEAD": head_upload, "PATCH": patch_upload, "DELETE": delete_
 #: What can be asked of an earlier version. Others would answer with, or change, the current one.
 READS_VERSIONS = (get_data, get_value)
 
-#: What answers a GET by nothing but the URL, the store and what the caller may see of it.
+#: What answers a GET by nothing but the URL, the store and what the caller may see of it, where the
+#: request has no field of those that follow.
 KEPT = (get_data, get_metadata, get_value)
+SELECTING = (*CONDITIONS, b"range", b"if-range")
 
 
 def paths_of(site: Site) -> dict[str, PathMethods]:

@@ -14,7 +14,8 @@ from kvstore.server.site import Site
 from kvstore.values import Record
 from kvstore.writes import ALWAYS, Condition
 
-_FIELDS = (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since")
+#: The fields of conditions.
+CONDITIONS = (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since")
 
 
 def judge_read(exchange: Exchange, record: Record) -> bool:
@@ -24,7 +25,7 @@ def judge_read(exchange: Exchange, record: Record) -> bool:
         ConflictError: a condition failed (412).
         InvalidRequestError: a condition is malformed.
     """
-    if not exchange.has(*_FIELDS):
+    if not exchange.has(*CONDITIONS):
         return False
     verdict = _verdict(exchange, record)
     if verdict is Verdict.FAILED:
@@ -56,7 +57,7 @@ _UNGUARDED = Guard(ALWAYS)
 
 def is_conditional(exchange: Exchange) -> bool:
     """Whether a request has conditions, so that a write has to know what it changes."""
-    return exchange.has(*_FIELDS)
+    return exchange.has(*CONDITIONS)
 
 
 def guard_write(site: Site, exchange: Exchange, key: str, record: Record | None) -> Guard:
@@ -71,7 +72,7 @@ def guard_write(site: Site, exchange: Exchange, key: str, record: Record | None)
         InvalidRequestError: a condition is malformed.
         UnsupportedOperationError: the store cannot hold to conditions.
     """
-    if not exchange.has(*_FIELDS):
+    if not exchange.has(*CONDITIONS):
         return _UNGUARDED
     if not site.info.get("conditional", False):
         raise UnsupportedOperationError("This store cannot write under a condition.", key=key)
