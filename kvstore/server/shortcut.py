@@ -12,7 +12,7 @@ from kvstore.server.answers import Field
 from kvstore.server.hosts import Hosts
 from kvstore.server.kept import Kept, KeptAnswers
 from kvstore.server.observing import ids
-from kvstore.server.observing.observer import Observer
+from kvstore.server.observing.observer import Line, Observer
 
 #: Fields of which no handler makes anything but what is made of them here. A request with any other
 #: one, such as a condition, a range, a body, or what a proxy adds, goes the long way.
@@ -79,17 +79,21 @@ class Shortcut:
             return None
         request_id = ids.name_in(headers)
         body = kept.body if status == 200 else b""
-        self._observer.answered(
-            status,
+        agent = fields.get(b"user-agent")
+        line = Line(
+            "GET",
             target,
-            kept.route,
+            status,
+            "done",
+            0,
             len(body),
             time.perf_counter() - began,
             None if caller is None else caller.name,
             client,
             request_id,
-            fields.get(b"user-agent"),
+            None if agent is None else agent.decode("latin-1"),
         )
+        self._observer.answered(kept.route, line)
         lines = kept.lines if status == 200 else kept.state_lines
         named = b"%b: %b\r\n\r\n" % ids.field_of(request_id)
         return b"".join((STATUS_LINE[status], default, lines, named, body))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from kvstore.profiles.problems import visible
 from kvstore.server.exchange import Exchange
@@ -38,6 +38,22 @@ _MOST_AGENT = 200
 ACCESS = "kvstore.access"
 
 _log = logging.getLogger(ACCESS)
+
+
+class Line(NamedTuple):
+    """What is known of a request that is over."""
+
+    method: str
+    path: bytes
+    status: int
+    outcome: Outcome
+    received: int
+    sent: int
+    seconds: float
+    caller: str | None
+    client: tuple[str, int] | None
+    request_id: str
+    agent: str | None
 
 
 class Observer:
@@ -69,39 +85,29 @@ class Observer:
             self.metrics.count(exchange, status, outcome, seconds)
         if _log.isEnabledFor(logging.INFO):
             scope = exchange.scope
+            agent = next(iter(exchange.lines(b"user-agent")), None)
             _tell(
-                exchange.method,
-                scope["raw_path"],
-                status,
-                outcome,
-                exchange.body.received,
-                exchange.sent,
-                seconds,
-                exchange.caller,
-                scope.get("client"),
-                exchange.request_id,
-                next(iter(exchange.lines(b"user-agent")), None),
+                Line(
+                    exchange.method,
+                    scope["raw_path"],
+                    status,
+                    outcome,
+                    exchange.body.received,
+                    exchange.sent,
+                    seconds,
+                    exchange.caller,
+                    scope.get("client"),
+                    exchange.request_id,
+                    agent,
+                )
             )
 
-    def answered(
-        self,
-        status: int,
-        target: bytes,
-        route: str,
-        sent: int,
-        seconds: float,
-        caller: str | None,
-        client: tuple[str, int] | None,
-        request_id: str,
-        agent: bytes | None,
-    ) -> None:
-        """A GET was answered by an answer that was kept; see :class:`~.shortcut.Shortcut`."""
+    def answered(self, route: str, line: Line) -> None:
+        """A GET was answered by an answer that was kept."""
         if self.metrics is not None:
-            self.metrics.count_kept(route, status, sent, seconds)
+            self.metrics.count_kept(route, line.status, line.sent, line.seconds)
         if _log.isEnabledFor(logging.INFO):
-            shown = None if agent is None else agent.decode("latin-1")
-            to = (caller, client, request_id, shown)
-            _tell("GET", target, status, "done", 0, sent, seconds, *to)
+            _tell(line)
 
     def refused(
         self, scope: Mapping[str, Any], target: bytes, status: int, request_id: str
@@ -117,34 +123,22 @@ class Observer:
         if _log.isEnabledFor(logging.INFO):
             method, client = scope.get("method", "-"), scope.get("client")
             path = target.partition(b"?")[0]
-            _tell(method, path, status, "refused", 0, 0, 0.0, None, client, request_id, None)
+            _tell(Line(method, path, status, "refused", 0, 0, 0.0, None, client, request_id, None))
 
 
-def _tell(
-    method: str,
-    path: bytes,
-    status: int,
-    outcome: Outcome,
-    received: int,
-    sent: int,
-    seconds: float,
-    caller: str | None,
-    client: tuple[str, int] | None,
-    request_id: str,
-    agent: str | None,
-) -> None:
+def _tell(line: Line) -> None:
     fields = {
-        "method": _shown(method),
-        "path": _shown(path.decode("latin-1")),
-        "status": status,
-        "outcome": outcome,
-        "bytes_in": received,
-        "bytes_out": sent,
-        "duration_ms": round(seconds * 1000, 2),
-        "caller": None if caller is None else _shown(caller),
-        "client": None if client is None else client[0],
-        "request_id": request_id,
-        "user_agent": None if agent is None else _shown(agent[:_MOST_AGENT]),
+        "method": _shown(line.method),
+        "path": _shown(line.path.decode("latin-1")),
+        "status": line.status,
+        "outcome": line.outcome,
+        "bytes_in": line.received,
+        "bytes_out": line.sent,
+        "duration_ms": round(line.seconds * 1000, 2),
+        "caller": None if line.caller is None else _shown(line.caller),
+        "client": None if line.client is None else line.client[0],
+        "request_id": line.request_id,
+        "user_agent": None if line.agent is None else _shown(line.agent[:_MOST_AGENT]),
     }
     # What `info` does beside this, such as walking the stack for the line of this call, would take
     # as long as a small answer does.
