@@ -8,7 +8,7 @@ from typing import Any
 
 from kvstore.query import MISSING_RANK, Order, Query, parse_cursor
 from kvstore.stores._sqlite.engine import Engine
-from kvstore.stores._sqlite.plan import Condition
+from kvstore.stores._sqlite.nodes import Condition
 from kvstore.stores._sqlite.terms import SLOTS, Stored, is_exact, stored
 from kvstore.values import Record
 from kvstore.where import MISSING, lookup

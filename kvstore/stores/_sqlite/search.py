@@ -17,18 +17,9 @@ from typing import NamedTuple
 from kvstore.query import Query, glob_matcher, run
 from kvstore.stores._sqlite import rows
 from kvstore.stores._sqlite.engine import Engine
+from kvstore.stores._sqlite.nodes import Condition, Node, Span, best_spans, condition_of, joined
 from kvstore.stores._sqlite.ordered import Ordered
-from kvstore.stores._sqlite.plan import (
-    Condition,
-    Node,
-    Span,
-    best_spans,
-    condition_of,
-    joined,
-    names_in,
-    parts_of,
-    text_after,
-)
+from kvstore.stores._sqlite.plan import names_in, parts_of, text_after
 from kvstore.stores._sqlite.terms import NAME_LIMIT, Stored
 from kvstore.values import Record
 
