@@ -24,10 +24,12 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+import kvstore
 from benchmarks.measure import MIB, Spread, Table
 from benchmarks.serving import ROOT
 
 PEER: Final = "nginx"
+_TWO: Final = "kvstore, token, 2 workers"
 DATA: Final = os.urandom(1024)
 #: Clock ticks of a second of processor time, in /proc.
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -61,15 +63,20 @@ http {{
 """
 
 _SCRIPT: Final = """
-local threads = 0
-function setup(thread) thread:set("id", threads); threads = threads + 1 end
-local body, headers, n = {body}, {{ {headers} }}, 0
+local headers, n = {{ {headers} }}, 0
 function request()
     n = n + 1
-    return wrk.format("PUT", "/keys/put/" .. id .. "-" .. (n % 2000) .. "/data", headers, body)
+    return wrk.format("{method}", "/keys/{folder}/" .. (n % {keys}) .. "/data", headers, {body})
 end
-function response(status) if status ~= 201 and status ~= 204 then wrk.thread:stop() end end
+function response(status) if status > 204 then wrk.thread:stop() end end
 """
+_BODY: Final = "string.rep('0123456789abcdef', 64)"
+#: What is asked for, by its name.
+_CASES: Final = {
+    "GET": "GET of 1 KiB",
+    "GET in turn": "GET of 1 KiB, of {keys:,} keys in turn",
+    "PUT": "PUT of 1 KiB",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,13 +87,17 @@ class Scale:
     #: Seconds that each server is asked in a round.
     seconds: float = 2.0
     connections: int = 16
+    #: Keys that are asked for in turn; more than what is kept of answers to small ones.
+    keys: int = 20_000
     large: int = 1024 * MIB
     large_rounds: int = 3
     watchers: int = 500
     commits: int = 500
 
 
-QUICK = Scale(rounds=1, seconds=1.0, large=16 * MIB, large_rounds=1, watchers=50, commits=50)
+QUICK = Scale(
+    rounds=1, seconds=1.0, keys=200, large=16 * MIB, large_rounds=1, watchers=50, commits=50
+)
 
 
 def missing() -> list[str]:
@@ -123,18 +134,20 @@ def tables(scale: Scale) -> Iterator[Table]:
     with tempfile.TemporaryDirectory(prefix="kvstore-bench-") as name, contextlib.ExitStack() as up:
         folder = Path(name)
         servers = [
-            up.enter_context(_nginx(folder / "nginx", 1)),
-            up.enter_context(_nginx(folder / "nginx2", 2)),
-            up.enter_context(_ours(folder / "open", "kvstore", 1)),
-            up.enter_context(_ours(folder / "access", "kvstore, token", 1, has_access=True)),
+            up.enter_context(_nginx(folder / "nginx", 1, scale.keys)),
+            up.enter_context(_nginx(folder / "nginx2", 2, scale.keys)),
+            up.enter_context(_ours(folder / "open", "kvstore", 1, keys=scale.keys)),
             up.enter_context(
-                _ours(folder / "two", "kvstore, token, 2 workers", 2, has_access=True)
+                _ours(folder / "access", "kvstore, token", 1, keys=scale.keys, has_access=True)
+            ),
+            up.enter_context(
+                _ours(folder / "two", _TWO, 2, keys=scale.keys, has_access=True),
             ),
         ]
         for server in servers:
             _put(server, "get", DATA)
-        for case in ("GET", "PUT"):
-            title = f"{case} of 1 KiB, {scale.connections} connections of wrk"
+        for case, title in _CASES.items():
+            title = f"{title.format(keys=scale.keys)}, {scale.connections} connections of wrk"
             yield _small(title, case, scale, servers, folder)
         unread = _ours(
             folder / "unread", "kvstore, token, unread", 1, "--reads=plain", has_access=True
@@ -183,16 +196,22 @@ def _wrk(
     case: str, scale: Scale, server: Server, folder: Path, seconds: float
 ) -> tuple[int, float]:
     command = ["wrk", "-t1", f"-c{scale.connections}", f"-d{max(1, round(seconds))}s"]
-    if case == "PUT":
-        script = folder / "put.lua"
-        headers = ", ".join(f'["{name}"] = "{value}"' for name, value in server.headers.items())
-        body = "string.rep('0123456789abcdef', 64)"
-        script.write_text(_SCRIPT.format(body=body, headers=headers))
-        command += ["-s", str(script), server.url]
-    else:
+    if case == "GET":
         for name, value in server.headers.items():
             command += ["-H", f"{name}: {value}"]
         command.append(f"{server.url}/keys/get/data")
+    else:
+        method, _, is_many = case.partition(" ")
+        filled = _SCRIPT.format(
+            headers=", ".join(f'["{name}"] = "{value}"' for name, value in server.headers.items()),
+            method=method,
+            folder="many" if is_many else "put",
+            keys=scale.keys if is_many else 2000,
+            body="nil" if is_many else _BODY,
+        )
+        script = folder / "wrk.lua"
+        script.write_text(filled)
+        command += ["-s", str(script), server.url]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     count = re.search(r"(\d+) requests in", said)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
@@ -322,8 +341,11 @@ def _sequence(server: Server) -> int:
 
 
 @contextlib.contextmanager
-def _nginx(folder: Path, workers: int) -> Iterator[Server]:
-    (folder / "root").mkdir(parents=True)
+def _nginx(folder: Path, workers: int, keys: int) -> Iterator[Server]:
+    for number in range(keys):
+        file = folder / "root" / "keys" / "many" / str(number) / "data"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(DATA)
     folder.chmod(0o755)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -342,8 +364,10 @@ def _nginx(folder: Path, workers: int) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def _ours(
-    folder: Path, name: str, workers: int, *more: str, has_access: bool = False
+    folder: Path, name: str, workers: int, *more: str, keys: int = 0, has_access: bool = False
 ) -> Iterator[Server]:
+    with kvstore.SQLiteStore(folder, user_tag="bench") as filled:
+        filled.multiset_data((f"many/{number}" for number in range(keys)), [DATA] * keys)
     command = [sys.executable, "-m", "kvstore"]
     store = f"sqlite:{folder}"
     token = None

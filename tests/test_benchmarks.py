@@ -352,10 +352,10 @@ def test_transfers_are_measured_against_curl(capsys):
 @pytest.mark.skipif(bool(bench_server.missing()), reason="nginx, wrk or curl is not there")
 def test_the_server_is_measured_against_nginx():
     scale = bench_server.Scale(
-        rounds=1, seconds=1, large=16 * MIB, large_rounds=1, watchers=5, commits=20
+        rounds=1, seconds=1, keys=50, large=16 * MIB, large_rounds=1, watchers=5, commits=20
     )
-    get, put, large, watched = bench_server.tables(scale)
-    for table in (get, put):
+    get, many, put, large, watched = bench_server.tables(scale)
+    for table in (get, many, put):
         assert [row[0] for row in table.body][::2] == [
             "nginx",
             "kvstore",
