@@ -344,6 +344,18 @@ def test_a_store_that_was_disconnected_has_no_answers(journaled: Any) -> None:
     assert ask(url, "GET", "/keys/k/data").status == 200
 
 
+def test_what_was_changed_while_a_store_was_disconnected_is_told(tmp_path: Path) -> None:
+    with SQLiteStore(tmp_path) as store, serve_background(store) as url:
+        store.set_data("k", b"0")
+        for number in range(1, 6):
+            ask(url, "GET", "/keys/k/data")
+            store.disconnect()
+            with SQLiteStore(tmp_path) as other:
+                other.set_data("k", b"%d" % number)
+            store.connect()
+            assert ask(url, "GET", "/keys/k/data").body == b"%d" % number
+
+
 # -- who is given it -----------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import sqlite3
 import threading
 import time
@@ -54,9 +55,9 @@ class Connections:
         self._live: set[sqlite3.Connection] = set()
         self._lock = threading.Lock()
         self._closing = False
-        # One that only looks whether others have changed something, and how many there were.
+        # One that only looks whether others have changed something, and its number.
         self._watch: sqlite3.Cursor | None = None
-        self._watches = 0
+        self._watch_number = 0
         self._watching = threading.Lock()
 
     def take(self) -> sqlite3.Connection:
@@ -116,7 +117,7 @@ class Connections:
                 (version,) = self._watch.execute("PRAGMA data_version").fetchone()
             except (sqlite3.Error, StorageError):
                 return None
-            return self._watches, version
+            return self._watch_number, version
 
     def close(self, connection: sqlite3.Connection) -> None:
         """Close a connection that was taken."""
@@ -144,7 +145,7 @@ class Connections:
             raise StorageError("The store is being closed.")
         connection = self._opened(0)
         connection.execute("PRAGMA busy_timeout = 0")
-        self._watches += 1
+        self._watch_number = next(_numbers)  # no other connection counts as this one does
         return connection.cursor()
 
     def _opened(self, cache: int) -> sqlite3.Connection:
@@ -255,6 +256,8 @@ def begin_writing(connection: sqlite3.Connection, patience: float) -> None:
         else:
             return
 
+
+_numbers = itertools.count()
 
 #: Device and number of the files that were open when this process was forked.
 _tainted: set[tuple[int, int]] = set()
