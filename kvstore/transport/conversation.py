@@ -13,10 +13,11 @@ from kvstore.profiles import wire
 from kvstore.profiles.conditions import format_etag
 from kvstore.profiles.service import VALUE_PART, VERSIONS_PART, Service
 from kvstore.profiles.templates import Template
-from kvstore.transport.bodies import MAX_DOCUMENT, Answer, Upload
+from kvstore.transport.bodies import MAX_DOCUMENT, Answer
 from kvstore.transport.exchange import Exchange, Request
 from kvstore.transport.remembered import Remembered
 from kvstore.transport.tries import Tries
+from kvstore.transport.upload import Upload
 from kvstore.writes import Condition
 
 #: Bytes that any network carries within the time for a small call.

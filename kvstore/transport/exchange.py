@@ -39,21 +39,13 @@ from kvstore.errors import (
 )
 from kvstore.profiles.problems import error_of, quoted, request_id_of
 from kvstore.transport.addresses import joined, origin_of, shown_url
-from kvstore.transport.bodies import (
-    BROKEN,
-    INLINE,
-    MAX_DOCUMENT,
-    Answer,
-    SourceFailedError,
-    Upload,
-    close_raw,
-    discard_raw,
-)
+from kvstore.transport.bodies import BROKEN, INLINE, MAX_DOCUMENT, Answer, close_raw, discard_raw
 from kvstore.transport.connections import MalformedAnswerError
 from kvstore.transport.policy import Patience, Policy
 from kvstore.transport.reasons import causes, reason_of
 from kvstore.transport.sender import Sender
 from kvstore.transport.tries import Tries
+from kvstore.transport.upload import SourceFailedError, Upload
 
 _SAFE = frozenset({"GET", "HEAD"})
 _IDEMPOTENT = frozenset({"PUT", "DELETE"})

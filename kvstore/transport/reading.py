@@ -12,13 +12,7 @@ from kvstore.profiles import wire
 from kvstore.profiles.conditions import format_etag
 from kvstore.profiles.service import VALUE_PART
 from kvstore.query import Query
-from kvstore.transport.bodies import (
-    INLINE,
-    MAX_DOCUMENT,
-    Answer,
-    BodyStream,
-    BrokenOffError,
-)
+from kvstore.transport.bodies import INLINE, MAX_DOCUMENT, Answer, BodyStream, BrokenOffError
 from kvstore.transport.conversation import Conversation
 from kvstore.transport.downloads import Download, size_of
 from kvstore.transport.listing import find_records

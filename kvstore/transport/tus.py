@@ -25,11 +25,12 @@ from kvstore.hashing import ParallelHash
 from kvstore.profiles import wire
 from kvstore.streams import Source
 from kvstore.transport.addresses import origin_of
-from kvstore.transport.bodies import Answer, Upload, size_of_field
+from kvstore.transport.bodies import Answer, size_of_field
 from kvstore.transport.conversation import Conversation
 from kvstore.transport.exchange import Request
 from kvstore.transport.remembered import name_of
 from kvstore.transport.tries import Tries
+from kvstore.transport.upload import Upload
 from kvstore.values import permissions_document
 from kvstore.writes import Change, Written
 

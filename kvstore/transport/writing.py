@@ -19,10 +19,11 @@ from kvstore.profiles.conditions import format_etag
 from kvstore.profiles.digests import field_of_digest
 from kvstore.profiles.service import VALUE_PART
 from kvstore.streams import Source
-from kvstore.transport.bodies import Answer, Upload
+from kvstore.transport.bodies import Answer
 from kvstore.transport.conversation import Conversation
 from kvstore.transport.reading import read_record
 from kvstore.transport.tus import is_resumable, send_resumably
+from kvstore.transport.upload import Upload
 from kvstore.values import DEFAULT_MIMETYPE, permissions_document
 from kvstore.writes import Change, Condition, Written
 

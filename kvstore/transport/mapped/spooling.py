@@ -15,7 +15,7 @@ from kvstore.hashing import sha256
 from kvstore.profiles.operations import Operation
 from kvstore.readers import buffered
 from kvstore.streams import Source
-from kvstore.transport.bodies import Upload
+from kvstore.transport.upload import Upload
 from kvstore.values import resolve_range
 
 _PIECE = 1 << 18

@@ -12,11 +12,11 @@ from kvstore.profiles.codecs import encode
 from kvstore.profiles.conditions import format_etag
 from kvstore.profiles.operations import Operation, Sent
 from kvstore.profiles.profile import Profile
-from kvstore.transport.bodies import Upload
 from kvstore.transport.exchange import Exchange, Request
 from kvstore.transport.mapped.decoding import coding_of
 from kvstore.transport.mapped.replies import Reply
 from kvstore.transport.tries import Tries
+from kvstore.transport.upload import Upload
 from kvstore.writes import ALWAYS, Condition
 
 #: Operations that may be sent again although their method does not say so.

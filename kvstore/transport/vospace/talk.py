@@ -15,11 +15,12 @@ from kvstore.errors import (
 )
 from kvstore.profiles.profile import Profile
 from kvstore.transport.addresses import joined, origin_of, shown_url
-from kvstore.transport.bodies import MAX_DOCUMENT, Answer, Upload
+from kvstore.transport.bodies import MAX_DOCUMENT, Answer
 from kvstore.transport.exchange import Exchange, Request
 from kvstore.transport.policy import Policy
 from kvstore.transport.sender import Sender
 from kvstore.transport.tries import Tries
+from kvstore.transport.upload import Upload
 from kvstore.transport.vospace.faults import STATUSES, refused
 from kvstore.transport.vospace.names import path_in, path_of, quoted
 from kvstore.transport.vospace.nodes import LINK, Node, read_node

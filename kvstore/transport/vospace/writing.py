@@ -10,7 +10,7 @@ from typing import Any
 
 from kvstore.errors import ConflictError, IntegrityError, KeyNotFoundError, StoreError
 from kvstore.streams import Source
-from kvstore.transport.bodies import Upload
+from kvstore.transport.upload import Upload
 from kvstore.transport.vospace import permitting
 from kvstore.transport.vospace.nodes import CONTAINER, Node, document_of
 from kvstore.transport.vospace.properties import Told, changes, told_by
