@@ -21,10 +21,11 @@ from kvstore.errors import StorageFullError
 from kvstore.gateways.datasafe import DatasafeGateway
 from kvstore.manifest import FILE_NAME, StoreFiles, verify
 from kvstore.server import serve_background
+from tests.cases import each
 from tests.gateways.datasets import FAMILY, FILES, Safe, archive, manifest_of, unpacked
 from tests.server.access import lab_of
 from tests.server.commands import peak, serving
-from tests.server.sockets import Answer, ask
+from tests.server.sockets import Answer, Wire, ask
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
@@ -148,19 +149,37 @@ def test_a_replacement_that_fails_mixes_nothing(safe, failing):
     loi = safe.put(safe.new(), of("x"))
     before = state(safe, loi)
     failing.end = "f.dat"
-    assert safe.ask("PATCH", loi, body=archive(of("y"))).status == 507
+    answer = safe.ask("PATCH", loi, body=archive(of("y")))
+    assert answer.status == 507
     if is_one_step(safe):
         assert state(safe, loi) == before
         assert safe.files(loi) == of("x")
     else:
         # Nothing can be undone here, and old and new files are never given out together.
+        assert b"uploaded again" in answer.body
         answer = safe.ask("GET", loi)
         assert answer.status == 409
         assert b"uploaded again" in answer.body
-        assert f"{loi}/{FILE_NAME}" not in safe.keys(loi)
+        assert not verify(StoreFiles(safe.store, loi))
     failing.end = None
     assert safe.ask("PATCH", loi, body=archive(of("y"))).status == 200
     assert safe.files(loi) == of("y")
+
+
+@each("end", ["a.dat", "new.dat", "y"])
+def test_a_replacement_that_has_replaced_nothing_yet_is_taken_back(safe, failing, end):
+    loi = safe.put(safe.new(), of("x"))
+    safe.store.update_metadata(f"{loi}/{FILE_NAME}", {"note": "of others"})
+    before = state(safe, loi)
+    failing.end = end
+    files = {**of("y"), "new.dat": b"new", "empty/": b""}
+    answer = safe.ask("PATCH", loi, body=archive(files))
+    assert (answer.status, answer.body) == (507, b"No room is left; nothing was changed")
+    assert state(safe, loi) == before
+    assert safe.files(loi) == of("x")
+    failing.end = None
+    assert safe.ask("PATCH", loi, body=archive(files)).status == 200
+    assert safe.store.get_metadata(f"{loi}/{FILE_NAME}")["note"] == "of others"
 
 
 def test_what_a_server_that_was_killed_has_left(safe, failing):
@@ -206,6 +225,20 @@ def test_a_download_whose_files_change_is_cut_off(safe):
             with pytest.raises((http.client.IncompleteRead, ConnectionError)):
                 response.read()
     assert safe.files(loi)["c"] == b"z"
+
+
+def test_a_condition_holds_when_the_body_has_come(safe):
+    loi = safe.put(safe.new(), of("x"))
+    tag = safe.ask("GET", loi).headers["ETag"]
+    body = archive(of("y"))
+    with Wire(safe.url) as wire:
+        lines = (f"If-Match: {tag}", "Expect: 100-continue", f"Content-Length: {len(body)}")
+        wire.head("PATCH", f"/datasafe/api/{loi}", *lines)
+        assert wire.socket.recv(100).startswith(b"HTTP/1.1 100 ")  # it held until now
+        safe.store.set_data(f"{loi}/a.dat", b"by somebody else")
+        wire.send(body)
+        assert wire.read("PATCH").status == 412
+    assert safe.files(loi) == {**of("x"), "a.dat": b"by somebody else"}
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "folder"])

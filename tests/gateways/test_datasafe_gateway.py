@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import struct
 import tempfile
 import threading
 import zipfile
@@ -147,14 +148,36 @@ def test_nothing_is_left_open_or_lying_about(safe, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def with_manifest(data: bytes) -> bytes | None:
+    """A nasty archive with a manifest that says too little; None where it cannot be added."""
+    target = io.BytesIO(data)
+    try:
+        with zipfile.ZipFile(target, "a") as added:
+            added.writestr("MANIFEST.yaml", manifest_of({"none": b""}).to_yaml())
+    except (UnicodeDecodeError, struct.error):
+        return None
+    return target.getvalue()
+
+
 def test_no_nasty_archive_stores_anything(safe):
     loi = safe.new()
     nasty = [case for case in corpora.entries("nasty_zips") if case["expect"] == "refuse"]
+    looked_into = set()
     for case in nasty:
         answer = safe.ask("PUT", loi, body=corpora.raw(case))
         assert answer.status in (400, 413), case["id"]
         assert b"Traceback" not in answer.body
+        # Nor is it for want of a manifest. One with a wrong end gets a new one by that.
+        if (body := with_manifest(corpora.raw(case))) is not None:
+            answer = safe.ask("PUT", loi, body=body)
+            assert answer.status in (400, 413, 422), case["id"]
+            assert b"has no MANIFEST" not in answer.body, case["id"]
+            if answer.status != 422:
+                looked_into.add(case["id"])
     assert safe.keys(loi) == [loi]
+    assert len(looked_into) > 30
+    assert looked_into >= {"name-00", "symlink-abs", "dup-names", "bomb-overlap", "bad-crc"}
+    assert "local-central-name" in looked_into
 
 
 def test_the_statuses_of_a_dataset_from_its_reservation_on(safe):

@@ -79,6 +79,12 @@ def test_bombs_cost_no_memory():
         assert peak < 8 << 20, case["id"]
 
 
+def test_members_that_share_bytes_are_told_before_they_are_read():
+    (case,) = [case for case in ZIPS if case["id"] == "bomb-overlap"]
+    with pytest.raises(InvalidRequestError, match="in another member"):
+        opened(corpora.raw(case))
+
+
 def test_too_many_members_are_told_before_they_are_read():
     data = b"".join(packed(entry(str(number)) for number in range(10_001)))
     tracemalloc.start()

@@ -259,7 +259,10 @@ def test_permissions_hold(client, lab, source, tmp_path):
         "c.put_file('/alice/secret', source)",
         "c.put_file('/alice/shared', source)",
         "c.put_file('/alice/shared', big)",
+        "c.put_file('/alice/shared@1', source)",
+        "c.put_file('/alice/shared@1', big)",
         "c.delete_file('/alice/shared')",
+        "c.delete_file('/alice/shared@1')",
     ):
         with pytest.raises(ClientError, match=r"HTTP/403|Connection"):
             client.run(NEW + program, url=bob, big=big, **run)

@@ -211,6 +211,7 @@ def test_a_mismatch_ends_and_leaves_nothing(store, camera, exporter):
     camera.data[file_id] = b"wrong"
     event_id = camera.event(file_id)
     assert exporter.export(event_id) == "confused"
+    assert ASKED == 5  # as docs/meteorpi.md says
     again = ["need_file_data", "data:400"] * ASKED
     assert exporter.told == ["need_status", *again, "failed"]
     assert not store.exists(f"meteorpi/files/{file_id}")

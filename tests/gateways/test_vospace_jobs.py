@@ -9,24 +9,27 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kvstore.errors import StorageFullError
 from kvstore.gateways.vospace import VospaceGateway
-from kvstore.gateways.vospace.faults import Fault
+from kvstore.gateways.vospace.faults import SUMMARIES, Fault
 from kvstore.gateways.vospace.jobs import Jobs
 from kvstore.server import Settings, serve_background
 from kvstore.store import Store
 from kvstore.stores.filesystem import FileSystemStore
 from kvstore.stores.memory import MemoryStore
 from kvstore.stores.sqlite import SQLiteStore
+from kvstore.writes import Change, Written
 from tests.cases import each, empty
 from tests.gateways.vos_space import (
     IDENTIFIER,
     ROOT,
+    UWS,
     Space,
     endpoints_in,
     message_of,
@@ -145,6 +148,45 @@ def test_what_cannot_be_moved(space: Space, store: Store, name: str, body: str, 
     assert space.ask("GET", f"{path}/error").body == fault.encode()
     assert message_of(job).replace(" ", "") == fault
     assert _tree(store, "") == before
+
+
+class _Meddled(FileSystemStore):
+    """Has no transactions; before ``to/c`` is written something happens."""
+
+    def __init__(self, folder: Path, meddle: Callable[[Store], object]) -> None:
+        super().__init__(folder)
+        self._meddle = meddle
+
+    def _write(self, key: str, change: Change) -> Written:
+        if key == "to/c":
+            self._meddle(self)
+        return super()._write(key, change)
+
+
+def _full(store: Store) -> None:
+    raise StorageFullError("There is no room.")
+
+
+MEDDLING = [
+    (lambda store: store.set_data("from/b", b"new"), "NodeBusy", {"b": b"new", "c": b"from/c"}),
+    (_full, "InsufficientStorage", {name: b"from/" + name.encode() for name in "abc"}),
+]
+
+
+@each("meddle, fault, left", MEDDLING)
+def test_a_move_without_transactions_loses_nothing(
+    tmp_path: Path, meddle: Callable[[Store], object], fault: str, left: dict[str, bytes]
+) -> None:
+    store = _Meddled(tmp_path / fault, meddle)
+    with store, serve_background(store, gateways=[VospaceGateway(IDENTIFIER)]) as url:
+        space = Space(url)
+        space.make("from/", "from/a", "from/b", "from/c")
+        job = space.run("transfers", transfer("from", "to", keeps="false"))
+        assert (phase_of(job), message_of(job)) == ("ERROR", SUMMARIES.get(fault, fault))
+        there = {key: store.to_bytes(f"from/{key}") for key in space.children("from")}
+        assert there == left
+        made = [] if fault == "InsufficientStorage" else ["to/", "to/a", "to/b", "to/c"]
+        assert list(store.query_keys(prefix="to")) == made
 
 
 def test_the_source_may_go_before_the_job_is_begun(space: Space) -> None:
@@ -282,8 +324,10 @@ def test_a_job_as_a_resource(plain: Space) -> None:
         "InvalidArgument",
     )  # 56
     assert plain.fault("GET", f"{path}/results/transferDetails") == (400, "InvalidArgument")  # 58
-    for part in ("phase", "owner", "error", "quote", "executionduration", "destruction", "results"):
+    for part in ("phase", "owner", "error", "quote", "executionduration", "results", "parameters"):
         assert plain.ask("GET", f"{path}/{part}").status == 200
+    told = plain.ask("GET", f"{path}/destruction").body.decode()
+    assert told == plain.document(path).findtext(f"{UWS}destruction")
     assert plain.ask("GET", f"{path}/magic").status == 404
     assert plain.ask("GET", f"/async-delete/{name}").status == 404
     assert name in [one.get("id") for one in plain.document("/transfers")]

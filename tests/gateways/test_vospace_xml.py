@@ -63,6 +63,7 @@ def _wrapped(inner: str) -> bytes:
 
 
 BOUNDS = [
+    ("a document type", b"<!DOCTYPE node>" + node("n").encode()),
     ("bytes", _wrapped(" " * _MOST)),
     ("elements", _wrapped("<vos:x/>" * 20_001)),
     ("levels", _wrapped("<vos:x>" * 40 + "</vos:x>" * 40)),

@@ -189,6 +189,37 @@ def test_credentials_do_not_go_to_another_server(service, store):
         assert "authorization" not in other.asked[-1][2]
 
 
+def test_a_transfer_that_is_arranged_elsewhere_is_not_followed(service, store):
+    with served() as other:
+        other.begin()
+        details = f"{other.url}/transfers/1/results/transferDetails"
+        service.pages["POST /synctrans"] = (303, "", {"Location": details})
+        for move in (lambda: store.to_bytes("k"), lambda: store.set("k", b"data")):
+            service.pages["GET /nodes/k"] = node("/k", length="4")
+            with pytest.raises(TransportError, match="elsewhere"):
+                move()
+        assert other.asked == []
+
+
+def test_who_may_read_is_said_again_where_a_transfer_clears_it(service, store):
+    arranged(service, f"{service.url}/d/1")
+    service.pages["PUT /d/1"] = (201, "", {})
+    service.pages["POST /nodes/k"] = node("/k")
+    group = "ivo://cadc.nrc.ca/gms?team"
+
+    def told(asked):
+        sent = any(url == "/d/1" for _, url, _, _ in service.asked)
+        kept = {} if sent else {"groupread": group, "ispublic": "true"}
+        return node("/k", length="4", **kept)
+
+    service.pages["GET /nodes/k"] = told
+    store.set_data("k", b"data")
+    (body,) = [
+        body for method, _, _, body in service.asked if method == "POST" and group in str(body)
+    ]
+    assert b"core#ispublic" in body
+
+
 def test_what_was_stored_otherwise_is_an_error(service, store):
     arranged(service, f"{service.url}/d/1")
     service.pages["PUT /d/1"] = (201, "", {"Digest": md5_field(b"other")})

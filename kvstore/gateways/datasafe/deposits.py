@@ -3,7 +3,8 @@
 Where the store has transactions the whole is one. Where it has none, the order of the writes keeps
 readers of this protocol from ever seeing old and new files together: the key of the dataset says
 first that an upload is going on, and at the end that it is done. Each write has the condition that
-nobody came between. Clients of other protocols see the manifest go first and come last.
+nobody came between. Files that are new come first, as they can be taken back; the manifest last, so
+that for clients of other protocols the old one does not fit what is half replaced.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kvstore.documents import JsonObject
-from kvstore.errors import ConflictError, KeyNotFoundError, StoreError, UnavailableError
+from kvstore.errors import (
+    ConflictError,
+    KeyNotFoundError,
+    StorageFullError,
+    StoreError,
+    UnavailableError,
+)
 from kvstore.gateways.datasafe.contents import Contents
 from kvstore.gateways.datasafe.datasets import FIELD, Dataset, find_dataset, reservation
 from kvstore.gateways.datasafe.lois import Loi
@@ -66,8 +73,8 @@ class Deposit:
     upload: str = field(default_factory=lambda: secrets.token_hex(8))
     #: The revision of the dataset's key since this upload has claimed it.
     claimed: str | None = None
-    #: Whether there were no files then.
-    was_empty: bool = field(default=False, kw_only=True)
+    #: Whether old files and new ones may lie side by side, which nothing can undo.
+    is_mixed: bool = field(default=False, kw_only=True)
     #: The keys that it has made, with their revisions.
     made: dict[str, str | None] = field(default_factory=dict)
 
@@ -93,8 +100,12 @@ class Deposit:
                     return self._store(is_one_step=is_one_step)
         except _MismatchError as error:
             return error.verification
-        except BaseException:
+        except BaseException as error:
             self._give_up()
+            if self.is_mixed and isinstance(error, StorageFullError) and not is_one_step:
+                # Else it is told that nothing was changed.
+                message = "No room is left, and a part is replaced; it has to be uploaded again."
+                raise Refusal(507, message) from error
             raise
         self._give_up()
         raise UnavailableError("Others change this dataset, too.", retry_after=1.0)
@@ -108,19 +119,17 @@ class Deposit:
         if not is_one_step:
             self._demand(found)
             if self.claimed is None:
-                self.was_empty = not found.members
+                self.is_mixed = found.upload is not None and bool(found.members)
             until = time.time() + _PATIENCE + self.contents.size / _RATE
             facts = {**reservation(self.loi), "upload": self.upload, "until": until}
             self.claimed = revision = self._note(facts, found.record)
         old = {found.name_of(record): record for record in found.members}
-        names = [name for name in self.contents.archive.members if name != FILE_NAME]
-        if not is_one_step and FILE_NAME in old:
-            self._remove(old.pop(FILE_NAME))
-        for name in names:
-            self._write(name, old.pop(name, None))
         folders = {f"{name}/" for name in self.contents.archive.empty_folders}
         for folder in sorted(folders - old.keys()):
             self._put(folder, None, Source(b""), {"role": "folder"})
+        names = [name for name in self.contents.archive.members if name != FILE_NAME]
+        for name in sorted(names, key=old.__contains__):  # those that are new first
+            self._write(name, old.pop(name, None))
         self._write(FILE_NAME, old.pop(FILE_NAME, None))
         for name, record in old.items():
             if name not in folders:
@@ -190,10 +199,13 @@ class Deposit:
         )
         key = f"{self.loi}/{name}"
         written = self.site.writer.write(key, change)
-        if old is None:
+        if old is None or (key in self.made and self.made[key] == old.revision):
             self.made[key] = written.revision
+        else:
+            self.is_mixed = True
 
     def _remove(self, record: Record) -> None:
+        self.is_mixed = True
         with contextlib.suppress(KeyNotFoundError):
             self.site.writer.delete(record.key, if_match=record.revision)
 
@@ -204,9 +216,10 @@ class Deposit:
         store = self.site.writer
         with contextlib.suppress(StoreError):
             for key, revision in self.made.items():
-                store.delete(key, if_match=revision)
+                with contextlib.suppress(ConflictError, KeyNotFoundError):  # others came after it
+                    store.delete(key, if_match=revision)
             facts: JsonObject = reservation(self.loi)
-            if not self.was_empty:
+            if self.is_mixed:
                 facts = {**facts, "upload": self.upload, "until": 0}
             self._note(facts, None, self.claimed)
 

@@ -65,7 +65,7 @@ def _stored(
         old = site.find(key)
         guard_write(site, exchange, key, old)
         if old is not None and version_of(old) > announced.version:
-            return _reply(old, version_of(old))
+            return _ignored(site, old)
         change = Change(
             data=file.source(),
             metadata=stamp({} if old is None else old.metadata, announced.version, file.digest),
@@ -91,7 +91,7 @@ def _deleted(site: Site, exchange: Exchange, key: str, version: int) -> Reply:
         record = site.record(key)
         guard_write(site, exchange, key, record)
         if version_of(record) > version:
-            return _reply(record, version_of(record))
+            return _ignored(site, record)
         try:
             site.writer.delete(key, if_match=_unchanged(site, record).if_match)
         except ConflictError:
@@ -107,6 +107,12 @@ def _unchanged(site: Site, record: Record | None) -> Condition:
     if record is None:
         return Condition(create_only=True)
     return ALWAYS if record.revision is None else Condition(record.revision)
+
+
+def _ignored(site: Site, newer: Record) -> Reply:
+    """Tell the version that stays, to who might have written; who might not hears that."""
+    site.demand_change(newer.key, Change(metadata={}))
+    return _reply(newer, version_of(newer))
 
 
 def _reply(record: Record | None, version: int) -> Reply:

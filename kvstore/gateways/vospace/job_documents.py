@@ -51,6 +51,16 @@ def results_document(job: Job) -> str:
     return f"<uws:results {UWS_NAMES.rpartition(' ')[0]}>{_results(job)}</uws:results>"
 
 
+def parameters_document() -> str:
+    """Return the parameters of a job, which are none: what was sent is a document or a target."""
+    return f"<uws:parameters {UWS_NAMES.rpartition(' ')[0]}/>"
+
+
+def destruction_of(job: Job) -> str:
+    """Return when a job is forgotten."""
+    return _text_of_time(job.created + LIFETIME)
+
+
 def _results(job: Job) -> str:
     return "".join(
         f'<uws:result id="{attribute(name)}" xlink:href="{attribute(url)}"/>'
@@ -61,5 +71,8 @@ def _results(job: Job) -> str:
 def _time(name: str, seconds: float | None) -> str:
     if seconds is None:
         return f'<uws:{name} xsi:nil="true"/>'
-    when = datetime.fromtimestamp(seconds, UTC)
-    return f"<uws:{name}>{when.strftime('%Y-%m-%dT%H:%M:%SZ')}</uws:{name}>"
+    return f"<uws:{name}>{_text_of_time(seconds)}</uws:{name}>"
+
+
+def _text_of_time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -9,7 +9,13 @@ from dataclasses import replace
 from kvstore.errors import StoreError
 from kvstore.gateways.vospace.asking import Asking, form_of, plain_reply, see_other, xml_reply
 from kvstore.gateways.vospace.faults import fault_of, invalid_argument, unsupported
-from kvstore.gateways.vospace.job_documents import job_document, jobs_document, results_document
+from kvstore.gateways.vospace.job_documents import (
+    destruction_of,
+    job_document,
+    jobs_document,
+    parameters_document,
+    results_document,
+)
 from kvstore.gateways.vospace.jobs import ACTIVE, FINAL, Job
 from kvstore.gateways.vospace.negotiation import endpoints
 from kvstore.gateways.vospace.node_documents import read_node
@@ -122,10 +128,12 @@ async def _read(asking: Asking, job: Job, part: str) -> Reply | None:
         "owner": job.owner,
         "quote": "",
         "executionduration": "0",
-        "destruction": "",
+        "destruction": destruction_of(job),
     }
     if part == "results":
         return xml_reply(results_document(job))
+    if part == "parameters":
+        return xml_reply(parameters_document())
     return plain_reply(texts[part]) if part in texts else None
 
 

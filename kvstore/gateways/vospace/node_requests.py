@@ -147,6 +147,9 @@ def set_properties(
         node = tree.find(path)
         if node is None:
             raise not_found(path)
+        _ = site.writer
+        if node.record is not None:  # who may not change it is told so, where nothing changes, too
+            site.demand_change(node.record.key, Change(metadata={}))
         made = patch(site, node, given.properties, md5_of(node))
         target = given.target if node.kind == LINK else None
         if target is not None and target != node.target:
