@@ -22,7 +22,7 @@ from kvstore.server.access.callers import Access
 from kvstore.server.access.callers import Scope as CallerScope
 from kvstore.server.access.views import Views
 from kvstore.server.answers import NotAllowedError, Refusal, Reply, problem_reply
-from kvstore.server.browser.pages import pages
+from kvstore.server.browser.pages import Page, pages
 from kvstore.server.exchange import Exchange
 from kvstore.server.feed import Feed
 from kvstore.server.gateways import Gateway, by_prefix
@@ -38,12 +38,13 @@ from kvstore.server.limits import Limits, Reads
 from kvstore.server.observing.health import Health
 from kvstore.server.observing.metrics import Metrics
 from kvstore.server.observing.observer import Observer
-from kvstore.server.paths import METRICS_PATH, Paths
+from kvstore.server.paths import METRICS_PATH, OPENAPI_PATH, Paths
 from kvstore.server.resumable.holding import Holds
 from kvstore.server.resumable.partials import Partials
 from kvstore.server.routes import (
     KEPT,
     READS_VERSIONS,
+    SELECTING,
     UPLOAD,
     allow,
     chosen,
@@ -95,9 +96,9 @@ class KeyValueApp(Starlette):
         self._parts = parts_of(site)
         templates = {**templates_of(site), **health.probes(), **health.paths()}
         description = Description(templates, site, lambda: _abilities(site, access))
-        self._paths = {**paths_of(site), **description.paths(), **health.paths()}
+        self._paths = {**paths_of(site), **health.paths()}
         self._routes = routes_of(site)
-        self._pages = pages()
+        self._pages: dict[str, Page | Description] = {**pages(), OPENAPI_PATH: description}
         taken = [*self._paths, *self._probes, *self._pages, self._base, site.paths.uploads]
         self._gateways = by_prefix(gateways, taken)
         self._takes_uploads = "uploads" in capabilities(site.info)
@@ -137,7 +138,7 @@ class KeyValueApp(Starlette):
             return self._pages[path].reply(exchange)
         if path.startswith(f"{self._base}/"):
             exchange.route = "key"
-            return await self._answer_key(await self._views.of(exchange), exchange, path)
+            return await self._answer_key(await self._seen(exchange), exchange, path)
         gateway = self._gateways.get(path[: path.find("/", 1)] if "/" in path[1:] else path)
         if gateway is not None:
             return await self._answer_through(gateway, exchange, path)
@@ -160,10 +161,15 @@ class KeyValueApp(Starlette):
             return options(methods)
         wants: CallerScope | None = "read" if handler is post_have else None  # it changes nothing
         wants = "metrics" if path == METRICS_PATH else wants
-        reply = await handler(await self._views.of(exchange, wants), exchange)
+        reply = await handler(await self._seen(exchange, wants), exchange)
         if reply is None:
             await exchange.end()
         return reply
+
+    async def _seen(self, exchange: Exchange, wants: CallerScope | None = None) -> Site:
+        """What the caller may see; everybody may know which methods a URL has."""
+        is_about = exchange.method == "OPTIONS"
+        return self.site if is_about else await self._views.of(exchange, wants)
 
     async def _answer_through(
         self, gateway: Gateway, exchange: Exchange, path: str
@@ -200,10 +206,14 @@ class KeyValueApp(Starlette):
         key = check_key(found["key"])
         if handler not in KEPT or exchange.is_head or exchange.scope["query_string"]:
             return await handler(site, exchange, key)
+        target = exchange.scope["raw_path"]
+        reader = None if site.caller is None else site.caller.tags
+        kept = None if exchange.has(*SELECTING) else self._kept.find(target)
+        if kept is not None and reader in kept.readers and self._kept.holds():
+            return Reply(200, list(kept.fields), kept.body)
         stamp = self._kept.stamp()
         reply = await handler(site, exchange, key)
-        reader = None if site.caller is None else site.caller.tags
-        self._kept.keep(exchange.scope["raw_path"], stamp, reply, exchange.route, reader)
+        self._kept.keep(target, stamp, reply, exchange.route, reader)
         return reply
 
     def _answer_whole_key(self, exchange: Exchange, *, is_part: bool) -> Reply:

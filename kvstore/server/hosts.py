@@ -73,9 +73,8 @@ def _check_origin(exchange: Exchange, host: str) -> None:
         origin is not None and origin.lower().partition("://")[2] != host
     )
     if is_foreign:
-        raise AuthorizationError(
-            f"The pages of {origin!r:.100} may not change what is stored here."
-        )
+        whose = "other sites" if origin is None else f"{origin!r:.100}"
+        raise AuthorizationError(f"The pages of {whose} may not change what is stored here.")
 
 
 def _entry(name: str) -> str:

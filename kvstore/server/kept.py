@@ -11,8 +11,11 @@ from kvstore.server.direct import lines_of
 
 #: Bytes of an answer's body that is kept, at most: what an embedded store has in its index.
 LARGEST: Final = 1 << 16
-#: What one is taken to need beside its bytes.
+#: What one is taken to need beside its bytes, and for each of its readers.
 _OVERHEAD: Final = 2048
+_PER_READER: Final = 64
+#: Different readers of all answers, at most.
+_MOST_READERS: Final = 1024
 
 # What `answers.key_fields` gives.
 _STATE: Final = frozenset({b"cache-control", b"etag", b"last-modified"})
@@ -30,6 +33,7 @@ class Kept:
     It is for those readers alone who were given it before: who may see it is decided in one place.
     """
 
+    target: bytes
     #: Its own header fields, and as lines.
     fields: tuple[Field, ...]
     lines: bytes
@@ -45,7 +49,8 @@ class Kept:
     @property
     def size(self) -> int:
         """What it needs of memory, about."""
-        return len(self.lines) + len(self.body) + _OVERHEAD
+        own = len(self.target) + len(self.lines) + len(self.body) + _OVERHEAD
+        return own + _PER_READER * len(self.readers)
 
 
 class KeptAnswers:
@@ -66,6 +71,8 @@ class KeptAnswers:
         self._now: object = None
         self._answers: dict[bytes, Kept] = {}
         self._size = 0
+        # Each once, though it comes anew with each token.
+        self._readers: dict[Reader, Reader] = {}
 
     def __len__(self) -> int:
         return len(self._answers)
@@ -91,10 +98,10 @@ class KeptAnswers:
         """
         if stamp is None or stamp != self.stamp():
             return  # something was changed meanwhile, before the store was read or after it
-        if stamp != self._now:
+        if stamp != self._now or len(self._readers) >= _MOST_READERS:
             self.clear()
             self._now = stamp
-        kept = _kept(reply, route)
+        kept = _kept(target, reply, route)
         if kept is None:
             return
         old = self._answers.pop(target, None)
@@ -102,7 +109,7 @@ class KeptAnswers:
             self._size -= old.size
             if (old.lines, old.body) == (kept.lines, kept.body):
                 kept.readers |= old.readers
-        kept.readers.add(reader)
+        kept.readers.add(self._readers.setdefault(reader, reader))
         self._answers[target] = kept
         self._size += kept.size
         while self._size > self._most:
@@ -111,11 +118,12 @@ class KeptAnswers:
     def clear(self) -> None:
         """Forget all of them."""
         self._answers.clear()
+        self._readers.clear()
         self._size = 0
         self._now = None
 
 
-def _kept(reply: Reply, route: str) -> Kept | None:
+def _kept(target: bytes, reply: Reply, route: str) -> Kept | None:
     if reply.status != 200 or reply.stream is not None or len(reply.body) > LARGEST:
         return None
     fields = dict(reply.fields)
@@ -124,4 +132,4 @@ def _kept(reply: Reply, route: str) -> Kept | None:
     state = lines_of([field for field in reply.fields if field[0] in _STATE])
     etag, modified = (fields.get(name, _NEVER) for name in (b"etag", b"last-modified"))
     lines = lines_of(reply.fields)
-    return Kept(tuple(reply.fields), lines, state, etag, modified, reply.body, route)
+    return Kept(target, tuple(reply.fields), lines, state, etag, modified, reply.body, route)

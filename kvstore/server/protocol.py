@@ -11,14 +11,18 @@ import os
 from typing import Any, ClassVar
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from kvstore.documents import dump_json
 from kvstore.profiles.problems import MEDIA_TYPE
 from kvstore.server import direct, sendfile
 from kvstore.server.answers import CLOSE, NO_STORE, NOSNIFF, Field, blank_problem, length_field
 from kvstore.server.direct import WholeSender, lines_of
-from kvstore.server.ending import Ending
+from kvstore.server.ending import Ending, note_client_ended
 from kvstore.server.limits import Limits
 from kvstore.server.observing import ids
 from kvstore.server.observing.observer import Observer
@@ -53,6 +57,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._default: tuple[list[Field], bytes] = [], b""
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
+        #: The request that is answered now, of which others may be waiting behind it.
+        self._answered: RequestResponseCycle | None = None
 
     # -- the connection --------------------------------------------------------------------
 
@@ -67,6 +73,11 @@ class BoundedProtocol(HttpToolsProtocol):
             if timer is not None:
                 timer.cancel()
         self._unset_keepalive_if_required()
+        answered = self._answered
+        if answered is not None and not answered.response_complete:
+            # uvicorn tells the last request alone, and others would write to what is closed.
+            answered.disconnected = True
+            answered.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -108,6 +119,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if cycle.more_body or is_live or self.scheme == "https":  # TLS has no half of its own
             return False
         cycle.keep_alive = False
+        note_client_ended(cycle.scope)
         return True
 
     def pause_writing(self) -> None:
@@ -164,6 +176,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.app = self._unavailable
         elif not upgrade and self._answer_kept():
             return
+        self._unset_keepalive_if_required()  # of an answer that was kept, in front of this request
         extensions: dict[str, Any] = {}
         self.scope["extensions"] = extensions
         super().on_headers_complete()
@@ -175,6 +188,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if upgrade:
             self.cycle.more_body = False
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
     def _answer_kept(self) -> bool:
         """Answer a request whose answer is kept; tell whether that was done."""
         before = self.cycle
@@ -185,6 +202,7 @@ class BoundedProtocol(HttpToolsProtocol):
             or not self.parser.should_keep_alive()
             or self._requests >= self.limits.requests
             or self.flow.write_paused
+            or self.transport.is_closing()
             or not (before is None or before.response_complete)
             or self.root_path
         ):

@@ -183,13 +183,31 @@ def test_a_feed_that_breaks_off_goes_on_behind_the_last_change(visit: Visiting) 
             expect(page.locator("#live")).to_have_text("Live")
 
 
+def test_a_feed_that_is_refused_is_not_asked_for_again(visitor: Visit, store: MemoryStore) -> None:
+    asked: list[str] = []
+
+    def refuse(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=400, json={"status": 400, "detail": "HTTP/1.0 has no chunks."})
+
+    store.set("a", b"")
+    visitor.expected.add(400)
+    visitor.page.clock.install()
+    visitor.page.route("**/changes", refuse)
+    page = visitor.open("#/")
+    expect(page.get_by_role("link", name="a", exact=True)).to_be_visible()
+    page.clock.run_for(120_000)
+    expect(page.locator("#live")).to_be_hidden()
+    assert len(asked) == 1
+
+
 class Words(Authenticator):
     """Tokens are names; that of somebody unknown does not hold."""
 
     async def identify(self, bearer: str) -> Caller | None:
-        if bearer not in ("ann", "bob", "eve"):
+        if bearer not in ("ann", "bob", "eve", "grafana"):
             raise AuthenticationError("There is no such token.")
-        scopes = {"read"} if bearer == "eve" else {"read", "write"}
+        scopes = {"eve": {"read"}, "grafana": {"metrics"}}.get(bearer, {"read", "write"})
         return Caller(bearer, bearer, frozenset({bearer, PUBLIC}), frozenset(scopes))  # type: ignore[arg-type]
 
 
@@ -234,6 +252,10 @@ def test_one_signs_in_by_a_token(visit: Visiting, guarded: tuple[MemoryStore, st
     with page.expect_download() as download:
         page.get_by_role("button", name="Download").click()
     assert download.value.path().read_bytes() == b"shown"
+    page.route("**/keys/shared/k/data", lambda route: route.fulfill(body="sho"))
+    page.get_by_role("button", name="Download").click()
+    expect(page.locator("#toast")).to_have_text("The download broke off.")
+    page.unroute("**/keys/shared/k/data")
     page.get_by_role("button", name="Edit").click()
     page.get_by_role("textbox").fill("{}")
     page.get_by_role("button", name="Save").click()
@@ -245,6 +267,36 @@ def test_one_signs_in_by_a_token(visit: Visiting, guarded: tuple[MemoryStore, st
     page.get_by_role("button", name="Sign out").click()
     expect(dialog).to_be_visible()
     assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_who_is_not_let_in_can_try_another_token(
+    visit: Visiting, guarded: tuple[MemoryStore, str]
+) -> None:
+    store, url = guarded
+    visitor = visit(url)
+    visitor.expected |= {401, 403, 429}
+    page = visitor.open("#/")
+    dialog = page.get_by_role("dialog", name="Sign in")
+    expect(dialog).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("heading", name="You are not signed in")).to_be_visible()
+    page.get_by_role("button", name="Sign in").click()
+    sign_in(page, "grafana")
+    expect(page.locator(".nothing")).to_contain_text(
+        "The credentials of 'grafana' are not for this"
+    )
+    page.get_by_role("button", name="Sign in with another token").click()
+    store.delete("shared/k")
+    sign_in(page, "bob")
+    expect(page.locator("#live")).to_have_text("Live")
+    expect(page.get_by_role("heading", name="nothing here that you may see")).to_be_visible()
+    # Of who has left nothing is shown, also if nobody else comes.
+    page.get_by_role("button", name="Sign out").click()
+    expect(dialog).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("heading", name="You are not signed in")).to_be_visible()
+    expect(page.locator("#user")).to_have_text("")
+    expect(page.locator("#live")).to_be_hidden()
 
 
 def test_uploads_go_with_the_token(

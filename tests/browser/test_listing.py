@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from kvstore.replication import sync
 from kvstore.server import create_app
 from kvstore.server.running.run import running
 from kvstore.stores.memory import MemoryStore
@@ -294,6 +295,22 @@ def test_an_empty_store_says_what_to_do(visitor: Visit) -> None:
     expect(page.get_by_role("button", name="Upload files")).to_be_visible()
     page.goto(f"{visitor.url}/#/in/none/")
     expect(page.get_by_role("heading", name="Nothing begins with this name")).to_be_visible()
+
+
+def test_what_a_sync_remembers_does_not_pass_for_data(visitor: Visit, store: MemoryStore) -> None:
+    with MemoryStore() as source:
+        source.set("runs/1", b"one")
+        sync(source, store, name="lab")
+    page = visitor.open()
+    row = page.get_by_role("row").filter(has_text=".sync/")
+    expect(row).to_contain_text("kept by kvstore sync")
+    row.get_by_role("link").click()
+    expect(page.get_by_role("link", name="lab/")).to_be_visible()
+    visitor.open("#/key/.sync/lab/k")
+    expect(page.locator(".notice")).to_contain_text("kvstore sync keeps here")
+    visitor.open("#/key/runs/1")
+    expect(page.locator(".preview pre")).to_have_text("one")
+    expect(page.locator(".notice")).to_have_count(0)
 
 
 def test_the_page_works_below_a_path(chromium: Browser) -> None:

@@ -93,6 +93,10 @@ def test_facts_permissions_versions_and_the_link(visitor: Visit, store: MemorySt
     for told in ("6 bytes", "text/plain", record.revision, record.digest):
         expect(facts).to_contain_text(str(told))
     expect(page.locator(".preview pre")).to_have_text("second")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy link").click()
+    expect(page.locator("#toast")).to_contain_text("in the clipboard")
+    assert page.evaluate("navigator.clipboard.readText()") == f"{visitor.url}/#/key/f/k.txt"
     permissions = page.get_by_role("region", name="Permissions")
     expect(permissions).to_contain_text("ann")
     permissions.get_by_role("button", name="Edit").click()
@@ -129,6 +133,36 @@ def test_download_and_delete(visitor: Visit, store: MemoryStore) -> None:
     dialog.get_by_role("button", name="Delete").click()
     expect(page.locator("h1")).to_have_text("f/<script>document.title='PWNED'</")
     assert not store.exists(key)
+
+
+def test_what_was_changed_meanwhile_is_not_deleted_nor_overwritten(
+    visitor: Visit, store: MemoryStore
+) -> None:
+    visitor.expected |= {412}
+    old = store.set("k.npy", npy(np.zeros((2, 3, 4))))
+    store.set("k.npy", npy(np.ones((2, 3, 4))))
+    page = visitor.open("#/key/k.npy")
+    permissions = page.get_by_role("region", name="Permissions")
+    permissions.get_by_role("button", name="Edit").click()
+    permissions.get_by_label("read").fill("bob")
+    expect(page.get_by_label("Plane")).to_be_visible()
+    store.set("k.npy", b"of somebody else")
+    expect(page.locator(".notices")).to_contain_text("Somebody has changed this key")
+    page.get_by_label("Plane").press("End")
+    expect(page.locator(".preview")).to_contain_text("The data were changed while they were read")
+    permissions.get_by_role("button", name="Save").click()
+    expect(permissions.get_by_role("alert")).to_contain_text("nothing was saved")
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("alertdialog").get_by_role("button", name="Delete").click()
+    expect(page.locator("#toast")).to_contain_text("nothing was deleted")
+    expect(page.locator(".preview pre")).to_have_text("of somebody else")
+    visitor.open(f"#/key/k.npy?version={old}")
+    expect(page.get_by_label("Plane")).to_be_visible()
+    newest = store.set("k.npy", b"once more")
+    page.get_by_role("button", name="Restore this version").click()
+    expect(page.locator("#toast")).to_contain_text("nothing was restored")
+    assert store.record("k.npy").revision == newest
+    assert store.get_permissions("k.npy") == {"owned": {"ann"}}
 
 
 def test_a_key_that_is_not_there(visitor: Visit, store: MemoryStore) -> None:
@@ -278,6 +312,31 @@ def test_fits_files_are_pictures(visitor: Visit, store: MemoryStore) -> None:
     expect(page.locator(".readout")).to_have_text("x 0, y 2: 20")
     page.get_by_text("Header,").click()
     expect(page.locator(".header-cards pre")).to_contain_text("XTENSION")
+
+
+def test_of_fits_files_that_are_no_pictures_it_is_said_what_they_are(
+    visitor: Visit, store: MemoryStore
+) -> None:
+    fits = pytest.importorskip("astropy.io.fits")
+    table = fits.BinTableHDU.from_columns(
+        [fits.Column("FLUX", "D", array=[1.0, 2.0]), fits.Column("MAG", "J", array=[1, 2])]
+    )
+    packed = fits.CompImageHDU(np.zeros((30, 40), "i2"), compression_type="RICE_1")
+    image = fits.PrimaryHDU(np.zeros((30, 40), "f4"))
+    for name, hdus, told in [
+        ("table", [fits.PrimaryHDU(), table], "A table of 2 rows with the columns FLUX, MAG,"),
+        ("packed", [fits.PrimaryHDU(), packed], "A compressed image (RICE_1), which this page"),
+        ("cut", [image], "The file is cut short: 4.7 kB of this part are missing."),
+        ("header", [image], "The file is cut short: 4.8 kB of this part are missing."),
+        ("none", [fits.PrimaryHDU()], "This part has a header and no data."),
+    ]:
+        file = io.BytesIO()
+        fits.HDUList(hdus).writeto(file)
+        size = {"cut": 2880 + 100, "header": 2880}.get(name)
+        store.set(f"{name}.fits", file.getvalue()[:size])
+        page = visitor.open(f"#/key/{name}.fits")
+        expect(page.locator(".preview")).to_contain_text(told)
+        expect(page.locator(".preview canvas")).to_have_count(1 if name == "cut" else 0)
 
 
 def test_large_arrays_are_read_in_part(visitor: Visit, store: MemoryStore) -> None:

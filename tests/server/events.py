@@ -11,6 +11,8 @@ from typing import Self
 from tests.server.sockets import Wire, ask
 
 ACCEPT = "Accept: text/event-stream"
+#: The end of a chunk, and that of all.
+_END = b"\r\n0\r\n\r\n"
 
 
 class Stream:
@@ -49,6 +51,13 @@ class Stream:
         while (line := self._response.readline().removesuffix(b"\n")) != b"":
             lines.append(line)
         return lines
+
+    def rest(self) -> bytes:
+        """Return what still comes, up to the end; fails where the feed is cut off."""
+        # By hand, as http.client takes a connection that breaks off for the end of the chunks.
+        rest = self._response.fp.read()
+        assert rest.endswith(_END), rest
+        return rest.removesuffix(_END)
 
     def event(self) -> tuple[int, bytes]:
         """Return number and data of the next event; heartbeats are passed over."""

@@ -62,7 +62,8 @@ CONDITIONS = (
 )
 QUESTIONS: list[tuple[str, str, bytes]] = [
     *((method, f"/keys/{{key}}/{part}", b"") for method in ("GET", "HEAD")
-      for part in ("data", "metadata", "value", "auth", "versions", "data?version=%revision%")),
+      for part in ("data", "metadata", "value", "auth", "versions",
+                   "data?$version=%revision%", "value?$version=%revision%")),
     ("DELETE", "/keys/{key}", b""),
     ("POST", "/keys/{key}/metadata", b'{"n": 1}'),
     ("PUT", "/keys/{key}/auth", b'{"owned": ["bob"]}'),
@@ -303,5 +304,5 @@ def test_a_live_feed_ends_with_the_token(lab: Lab) -> None:
         assert stream.event()[0] == 1
         lab.tokens.revoke("bob")
         lab.store.set("bob/1", b"after")
-        assert stream.block() == []
+        assert stream.rest() == b""
     assert lab.ask(None, "GET", "/changes").status == 401

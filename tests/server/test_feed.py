@@ -364,5 +364,5 @@ def test_a_slow_client_that_has_lost_something_is_told_so_and_left() -> None:
                 block = slow.block()
             assert block[0] == b"event: lost"
             assert json.loads(block[1].removeprefix(b"data: "))["oldest"] >= 2
-            assert slow.block() == []
+            assert slow.rest() == b""
             until(url, lambda: len(app.site.feed) == 0)

@@ -288,8 +288,7 @@ def test_a_feed_ends_with_the_server() -> None:
             for stream in streams:
                 stream.begin()
         for stream in streams:
-            # Not cut off: the end of the chunks has come.
-            assert stream.block() == []
+            assert stream.rest() == b""
             stream.close()
 
 
@@ -301,7 +300,7 @@ def test_a_feed_ends_with_the_server_of_another_application() -> None:
             stream.begin()
             store.set("a", b"x")
             assert stream.event()[0] == 1
-        assert stream.block() == []
+        assert stream.rest() == b""
         stream.close()
 
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
+from kvstore.errors import InvalidRequestError
 from kvstore.query import Query
 from kvstore.server import serve_background
 from kvstore.server.limits import Limits
@@ -29,7 +30,7 @@ def test_a_feed_in_silence_ends_with_the_token(tmp_path: Path) -> None:
         with Stream(lab.url, lab.line("bob")) as stream:
             stream.begin()
             lab.tokens.revoke("bob")
-            assert stream.block() == []
+            assert stream.rest() == b""
         assert lab.ask("bob", "GET", "/changes").status == 401
 
 
@@ -153,17 +154,27 @@ class _Endless(MemoryStore):
             self.ended.set()
 
 
-def test_a_query_ends_when_its_client_has_gone() -> None:
-    with _Endless() as store, serve_background(store) as url:
+@pytest.mark.parametrize("is_reset", [True, False])
+def test_a_query_ends_when_its_client_has_gone(is_reset: bool) -> None:
+    limits = Limits(query_time=10_000)
+    with _Endless() as store, serve_background(store, limits=limits) as url:
         store.set("key", b"")
         with Wire(url) as wire:
             wire.head("GET", "/query?$count=true")
             assert store.began.wait(60)
-            # By a reset: who only ends the own side may still wait for the answer, for as long as
-            # the limit says.
-            wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if is_reset:
+                linger = struct.pack("ii", 1, 0)
+                wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         assert store.ended.wait(60)
-        assert isinstance(store.reason, Disconnected)
+        assert isinstance(store.reason, Disconnected if is_reset else InvalidRequestError)
+
+
+def test_who_sends_no_more_may_still_wait_for_a_short_query() -> None:
+    with MemoryStore() as store, serve_background(store) as url, Wire(url) as wire:
+        store.set("key", b"")
+        wire.head("GET", "/query?$count=true")
+        wire.socket.shutdown(socket.SHUT_WR)
+        assert json.loads(wire.read().body) == {"count": 1}
 
 
 def test_what_is_put_off_on_purpose_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -101,6 +101,9 @@ def test_an_old_client_gets_no_chunks(url: str, store: MemoryStore) -> None:
     assert answer.headers["Transfer-Encoding"] is None
     assert int(answer.headers["Content-Length"]) == len(answer.body) > 1 << 17
     assert len(answer.body.splitlines()) == 1500
+    with Wire(url) as wire:
+        wire.send(b"GET /changes HTTP/1.0\r\nAccept: text/event-stream\r\n\r\n")
+        assert "HTTP/1.0" in wire.read().problem["detail"]
 
 
 def fault_of(entry: Entry, outcome: Outcome) -> str:

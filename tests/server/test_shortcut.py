@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
+import itertools
 import logging
+import math
+import socket
+import sqlite3
+import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +30,7 @@ from kvstore.server.answers import Reply
 from kvstore.server.kept import LARGEST, KeptAnswers
 from kvstore.server.running.run import running
 from kvstore.server.shortcut import Shortcut
+from kvstore.stores._sqlite.connections import begin_writing
 from kvstore.stores.filesystem import FileSystemStore
 from kvstore.stores.memory import MemoryStore
 from kvstore.stores.sqlite import SQLiteStore
@@ -208,6 +216,36 @@ def test_old_clients_get_the_end_of_the_connection(url: str, store: MemoryStore)
         assert wire.is_closed()
 
 
+def test_a_long_answer_behind_one_that_was_kept_has_its_time(given_again: list[bytes]) -> None:
+    limits = Limits(keep_alive=0.1, heartbeat=0.02)
+    with MemoryStore() as store, serve_background(store, limits=limits) as url, Wire(url) as wire:
+        store.set_data("k", b"data")
+        assert ask(url, "GET", "/keys/k/data").status == 200
+        feed = f"GET /changes HTTP/1.1\r\nHost: {wire.host}\r\nAccept: text/event-stream\r\n\r\n"
+        wire.send(f"GET /keys/k/data HTTP/1.1\r\nHost: {wire.host}\r\n\r\n{feed}".encode())
+        with wire.socket.makefile("rb") as stream:
+            assert _answer(stream) == (200, b"data")
+            beats = itertools.islice((line for line in stream if b"heartbeat" in line), 30)
+            assert len(list(beats)) == 30
+    assert given_again
+
+
+@pytest.mark.parametrize("target", ["/keys/k/data", "/keys/missing/data"])
+def test_clients_that_go_amid_their_requests_are_no_fault(
+    url: str, store: MemoryStore, caplog: pytest.LogCaptureFixture, target: str
+) -> None:
+    store.set_data("k", bytes(60_000))
+    ask(url, "GET", "/keys/k/data")
+    for _ in range(20):
+        with Wire(url) as wire:
+            request = f"GET {target} HTTP/1.1\r\nHost: {wire.host}\r\n\r\n"
+            wire.send(request.encode() * 300)
+            wire.socket.recv(1)
+            wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert ask(url, "GET", "/keys/k/data").status == 200
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 class Counting(MemoryStore):
     """Counts how often a key is looked up."""
 
@@ -258,15 +296,6 @@ def test_nothing_old_is_told_after_a_change(
     assert after.headers["ETag"] != before[1].headers["ETag"]
     if status == 200:
         assert after.headers["ETag"] == f'"{store.record("k").revision}"'
-
-
-_WRITER = """
-import sys, kvstore
-with kvstore.open(sys.argv[1]) as store:
-    for line in sys.stdin:
-        store.set_data("k", line.strip().encode())
-        print(flush=True)
-"""
 
 
 def test_changes_of_other_processes_are_seen_at_once(
@@ -354,6 +383,59 @@ def test_what_was_changed_while_a_store_was_disconnected_is_told(tmp_path: Path)
                 other.set_data("k", b"%d" % number)
             store.connect()
             assert ask(url, "GET", "/keys/k/data").body == b"%d" % number
+
+
+def test_who_wants_to_know_the_state_waits_for_nobody(tmp_path: Path) -> None:
+    """Neither for a fork, which waits for who is at it, nor for a lock of another process."""
+    with SQLiteStore(tmp_path, patience=1000) as store:
+        connections = store._engine().connections
+        with connections._lock:
+            assert store._stamp() is None
+        assert store._stamp() is not None
+        assert connections.pause(10)  # as for a fork
+        connections.go_on()
+        locked = sqlite3.connect(tmp_path / "kvstore.db", isolation_level=None)
+        with contextlib.closing(locked) as other:
+            other.execute("PRAGMA locking_mode = EXCLUSIVE")
+            other.execute("BEGIN EXCLUSIVE")
+            assert store._stamp() is None
+        assert store._stamp() is not None
+
+
+def test_a_watch_keeps_no_state_alive(tmp_path: Path) -> None:
+    """Else the log could not be emptied while a server runs."""
+    with SQLiteStore(tmp_path) as store:
+        store.set_data("k", b"data")
+        assert store._stamp() is not None
+        with contextlib.closing(sqlite3.connect(tmp_path / "kvstore.db")) as other:
+            emptied = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        assert emptied == (0, 0, 0)
+
+
+@each("patience", [0, 1e-9, 0.01, 0.05])
+def test_who_writes_waits_for_as_long_as_it_was_told(tmp_path: Path, patience: float) -> None:
+    file = tmp_path / "kvstore.db"
+    slept: list[float] = []
+    connections = [sqlite3.connect(file, isolation_level=None) for _ in "ab"]
+    with contextlib.closing(connections[0]) as one, contextlib.closing(connections[1]) as other:
+        begin_writing(other, patience)
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(sqlite3.OperationalError):
+            patch.setattr(time, "sleep", slept.append)
+            begin_writing(one, patience)
+        assert all(0 < pause <= patience for pause in slept)
+        other.execute("COMMIT")
+        begin_writing(one, patience)
+        one.execute("COMMIT")
+
+
+@each("patience, milliseconds", [(0, 0), (2.5, 2500), (1e6, 10**9), (math.inf, 10**9)])
+def test_what_follows_in_a_transaction_has_patience_too(
+    tmp_path: Path, patience: float, milliseconds: int
+) -> None:
+    connection = sqlite3.connect(tmp_path / "kvstore.db", isolation_level=None)
+    with contextlib.closing(connection):
+        begin_writing(connection, patience)
+        assert connection.execute("PRAGMA busy_timeout").fetchone() == (milliseconds,)
 
 
 # -- who is given it -----------------------------------------------------------------------
@@ -467,6 +549,28 @@ def test_what_is_no_small_whole_answer_is_not_kept(reply: Reply) -> None:
     kept = KeptAnswers(lambda: 1, 1 << 20)
     kept.keep(b"/", 1, reply, "data", None)
     assert len(kept) == 0
+
+
+def test_targets_and_readers_need_room_too() -> None:
+    kept = KeptAnswers(lambda: 1, 40_000)
+    for number in range(20):
+        kept.keep(b"%08000d" % number, 1, _reply(1), "data", None)
+    assert len(kept) == 3
+    for number in range(1000):
+        kept.keep(b"/", 1, _reply(1), "data", frozenset({f"{number}"}))
+    found = kept.find(b"/")
+    assert found is not None
+    assert len(found.readers) < 600
+
+
+def test_readers_are_not_kept_without_end() -> None:
+    kept = KeptAnswers(lambda: 1, 1 << 20)
+    for number in range(3000):
+        kept.keep(b"/", 1, _reply(1), "data", frozenset({f"{number}"}))
+    found = kept.find(b"/")
+    assert found is not None
+    assert 0 < len(found.readers) <= 1024
+    assert frozenset({"2999"}) in found.readers
 
 
 def test_nothing_is_kept_of_an_earlier_state() -> None:

@@ -375,6 +375,12 @@ def test_clients_do_not_notice_those_that_misbehave(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(300)
+def test_clients_do_not_notice_those_that_misbehave_for_a_minute(tmp_path: Path) -> None:
+    soak(tmp_path / "store", 60, workers=2)
+
+
+@pytest.mark.soak
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_clients_do_not_notice_those_that_misbehave_for_long(tmp_path: Path, workers: int) -> None:

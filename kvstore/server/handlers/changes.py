@@ -58,6 +58,8 @@ def _lines(site: Site, since: int, limit: int) -> Iterator[bytes]:
 async def _live(site: Site, exchange: Exchange, asked: dict[str, int]) -> Reply | None:
     if "limit" in asked:
         raise InvalidRequestError("A live feed has no end, so 'limit' has no meaning for it.")
+    if exchange.scope["http_version"] == "1.0":  # some proxies speak it unless told otherwise
+        raise InvalidRequestError("A live feed comes in chunks, which HTTP/1.0 has not.")
     last = exchange.single(b"last-event-id")
     since = asked.get("since") if last is None else parse_number("Last-Event-ID", last)
     place = await site.feed.begin(since)

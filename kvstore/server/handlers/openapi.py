@@ -19,10 +19,9 @@ from typing import Any
 from kvstore.documents import JsonObject, dump_json
 from kvstore.keys import MAX_KEY_BYTES
 from kvstore.profiles.problems import MEDIA_TYPE
-from kvstore.server.answers import REVALIDATE, SAFE, Reply, length_field
+from kvstore.server.answers import REVALIDATE, SAFE, NotAllowedError, Reply, length_field
 from kvstore.server.exchange import Exchange
-from kvstore.server.paths import OPENAPI_PATH
-from kvstore.server.routes import PathMethods
+from kvstore.server.routes import allow, options
 from kvstore.server.site import Site
 from kvstore.version import __version__
 
@@ -32,6 +31,8 @@ _ALWAYS = ("400", "408", "414", "431", "500", "503")
 _OF_ACCESS = ("401", "403", "429")
 _OF_CHANGES = ("403",)
 _READS = frozenset({"get", "head", "options"})
+#: Of the description itself.
+_METHODS = ("GET", "HEAD")
 #: Schemas that have a use of their own, and so files of their own.
 _SHARED = {"Metadata": "metadata", "Permissions": "permissions", "Service": "service"}
 _RESPONSES = "#/components/responses/"
@@ -62,15 +63,20 @@ class Description:
         self._abilities: frozenset[str] = frozenset()
         self._body = b""
 
-    def paths(self) -> dict[str, PathMethods]:
-        """Return the path that the description has itself, with its methods."""
-        return {OPENAPI_PATH: {"GET": self.get, "HEAD": self.get}}
+    def reply(self, exchange: Exchange) -> Reply:
+        """Answer GET and HEAD: 200, to everybody: it has no data, and says how one signs in.
 
-    async def get(self, site: Site, _exchange: Exchange) -> Reply:
-        """Answer GET and HEAD: 200."""
-        # Callers may be told apart from some moment on.
+        Raises:
+            NotAllowedError: another method.
+        """
+        exchange.route = "service"
+        if exchange.method == "OPTIONS":
+            return options(_METHODS)
+        if exchange.method not in _METHODS:
+            raise NotAllowedError(exchange.method, allow(_METHODS))
+        # Callers may be told apart from some moment on. It takes some milliseconds, once.
         if not self._body or self._abilities != frozenset(self._ask()):
-            self._body = dump_json(await site.workers.run(self.document))
+            self._body = dump_json(self.document())
         kind = (b"content-type", b"application/json")
         return Reply(200, [kind, *SAFE, REVALIDATE, length_field(len(self._body))], self._body)
 
@@ -117,7 +123,7 @@ class Description:
             if method == "head" and "head" not in written:
                 item[method] = _without_content(item["get"], responses)
             elif method == "options" and "options" not in written:
-                item[method] = self._operation(_options(path), method)
+                item[method] = self._operation(_options(), method)
             else:
                 item[method] = self._operation(written[method], method)
             item[method]["operationId"] = f"{method}{name}"
@@ -214,9 +220,12 @@ def _without_content(operation: JsonObject, responses: JsonObject) -> JsonObject
     return {**operation, "summary": summary, "responses": answers}
 
 
-def _options(path: str) -> JsonObject:
+def _options() -> JsonObject:
     allow = {"Allow": {"$ref": "#/components/headers/Allow"}}
     response = {"description": "They are in the header.", "headers": allow}
-    told = {"tags": ["server"], "summary": "Tell the methods", "responses": {"204": response}}
-    # Of keys nothing is told to who may not come in.
-    return told if "{key}" in path else {**told, "security": []}
+    return {
+        "tags": ["server"],
+        "summary": "Tell the methods",
+        "security": [],
+        "responses": {"204": response},
+    }

@@ -6,8 +6,13 @@ import time
 from collections.abc import Callable
 
 from kvstore.errors import InvalidRequestError
+from kvstore.server.ending import client_ended
 from kvstore.server.exchange import Exchange
 from kvstore.server.workers import Disconnected
+
+#: Seconds for a client that sends no more. Who waits for the answer cannot be told from who went
+#: away without a word, and most did.
+_FOR_SILENT = 2.0
 
 
 class Patience:
@@ -36,8 +41,12 @@ class Patience:
     def __call__(self) -> None:
         if self._exchange.gone:
             raise Disconnected
-        if self._clock() > self._end:
+        now = self._clock()
+        if now > self._end:
             raise InvalidRequestError(
                 f"The query looked at keys for {self._seconds:g} seconds, and that is the limit "
                 "here. A prefix, or a filter by a value that few keys have, makes it shorter."
             )
+        ended = client_ended(self._exchange.scope)
+        if ended is not None and now > ended + _FOR_SILENT:
+            raise InvalidRequestError("The query was given up, as its client sends no more.")

@@ -29,6 +29,11 @@ export class App {
     return this.api.service !== null && !this.api.isReadonly;
   }
 
+  /** Whether the server tells its users apart, so that there may be more than this one sees. */
+  get isShared() {
+    return this.api.token !== null || this.api.service?.user?.tag === "public";
+  }
+
   async start() {
     addEventListener("hashchange", () => this.show());
     document.addEventListener("keydown", (event) => this._key(event));
@@ -46,22 +51,52 @@ export class App {
     try {
       await this.api.open();
     } catch (error) {
-      this.page?.close();
-      this.page = null;
-      fill(
-        this.main,
-        nothing(
-          "The store cannot be opened",
-          error.message,
-          button("Try again", () => this.open(), { class: "primary" }),
-        ),
-      );
+      this._leave();
+      fill(this.main, this._closed(error));
       return;
     }
     this._showUser();
-    fill(document.getElementById("place"), `${location.host}${this.api.isReadonly ? " · read only" : ""}`);
+    fill(
+      document.getElementById("place"),
+      el("span", { class: "host" }, location.host),
+      this.api.isReadonly && el("span", {}, "read only"),
+    );
     this._watch();
     this.show();
+  }
+
+  /** Show nothing any more of whom the store was open to before. */
+  _leave() {
+    this.page?.close();
+    this.page = null;
+    this.live?.close();
+    this.api.service = null;
+    fill(document.getElementById("user"));
+    fill(document.getElementById("place"));
+    document.getElementById("live").hidden = true;
+    document.title = "kvstore";
+  }
+
+  /** What is said where the server does not let the user in, or does not answer. */
+  _closed(error) {
+    // With a token that is refused, trying again is of no use: another one must be asked for.
+    const again = () => {
+      this.api.token = null;
+      this.open();
+    };
+    if (error.status === 401)
+      return nothing(
+        "You are not signed in",
+        "This store is for those who have a token.",
+        button("Sign in", again, { class: "primary" }),
+      );
+    return nothing(
+      "The store cannot be opened",
+      error.message,
+      this.api.token && [403, 429].includes(error.status)
+        ? button("Sign in with another token", again, { class: "primary" })
+        : button("Try again", () => this.open(), { class: "primary" }),
+    );
   }
 
   /** Show what the address names. */
@@ -186,8 +221,8 @@ export class App {
       change: (change) => this.page?.changed?.(change),
       lost: () => this.reload(),
       state: (state) => {
-        if (live.isClosed || place.dataset.state === state) return;
-        place.hidden = false;
+        if (live !== this.live || place.dataset.state === state) return;
+        place.hidden = state === "refused";
         place.dataset.state = state;
         fill(place, { live: "Live", waiting: "Reconnecting …" }[state]);
         place.title = {

@@ -233,6 +233,7 @@ export class Listing {
       clear: () => this._go({ q: "" }),
       restart: () => this._go({}),
       upload: app.canWrite && (() => app.uploads.choose(prefix)),
+      isPartial: app.isShared,
     });
   }
 

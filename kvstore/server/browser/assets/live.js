@@ -16,7 +16,7 @@ export class Live {
    * @param {object} on
    * @param {(change: Change) => void} on.change
    * @param {() => void} on.lost  changes were missed: read everything again
-   * @param {(state: "live" | "waiting") => void} on.state
+   * @param {(state: "live" | "waiting" | "refused") => void} on.state
    */
   constructor(api, on) {
     this.api = api;
@@ -34,7 +34,11 @@ export class Live {
         if (error.status === 410) {
           this.last = null;
           this.on.lost();
-        } else if (error.status === 401 || error.status === 403) return this.close();
+        } else if (error.status >= 400 && error.status < 500 && ![408, 429].includes(error.status)) {
+          // Asking again would not help: no token that holds, or a proxy that has no live answers.
+          this.on.state("refused");
+          return this.close();
+        }
       }
       if (this.isClosed) return;
       this.on.state("waiting");

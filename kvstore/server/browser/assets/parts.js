@@ -51,8 +51,9 @@ export function nothing(title, ...more) {
  * @param {() => void} listing.clear  takes the filter away
  * @param {() => void} listing.restart  goes to the first page
  * @param {(() => void) | false} listing.upload  lets files be chosen
+ * @param {boolean} listing.isPartial  whether there may be keys that this user may not see
  */
-export function nothingFound({ prefix, options, clear, restart, upload }) {
+export function nothingFound({ prefix, options, clear, restart, upload, isPartial }) {
   if (options.q) {
     const below = prefix ? `Below ${visible(prefix)} there is none.` : "";
     return nothing("No key fits the filter", below, button("Clear the filter", clear));
@@ -60,7 +61,8 @@ export function nothingFound({ prefix, options, clear, restart, upload }) {
   if (options.after) {
     return nothing("This page is empty", "What was here is gone.", button("To the first page", restart));
   }
-  const title = prefix ? "Nothing begins with this name" : "This store is empty";
+  const none = isPartial ? "There is nothing here that you may see" : "This store is empty";
+  const title = prefix ? "Nothing begins with this name" : none;
   if (!upload) return nothing(title, "Whatever is stored here will be shown as it comes.");
   const choose = button([icon("up"), " Upload files"], upload, { class: "primary" });
   return nothing(title, "Drop files anywhere on this page, or choose some.", choose);

@@ -34,6 +34,9 @@ export function parentOf(name) {
   return name.slice(0, name.replace(/\/$/, "").lastIndexOf("/") + 1);
 }
 
+/** Whether this is what `kvstore sync` keeps in a store, beside the data of users. */
+export const isState = (name) => name.startsWith(".sync/");
+
 /** The columns that an address names, null if it names none. @returns {string[] | null} */
 export function columnsOf(text) {
   try {

@@ -2,7 +2,7 @@
 
 import { el, icon } from "./dom.js";
 import { lookup, shown } from "./json.js";
-import { keyAt, listAt } from "./router.js";
+import { isState, keyAt, listAt } from "./router.js";
 import { bytes, count, figure, visible, when, whenInFull } from "./text.js";
 
 /**
@@ -97,11 +97,17 @@ function folderRow({ folder }, columns, shape) {
   const name = folder.slice(shape.prefix.length);
   return el(
     "tr",
-    { role: "row", class: "folder", "data-key": folder },
+    { role: "row", class: isState(folder) ? "folder state" : "folder", "data-key": folder },
     el(
       "td",
       { role: "cell", class: "name" },
-      el("a", { href: listAt(folder, shape.folderOptions(folder)) }, icon("folder"), named(name)),
+      el(
+        "a",
+        { href: listAt(folder, shape.folderOptions(folder)) },
+        icon("folder"),
+        named(name),
+        isState(folder) && !isState(shape.prefix) && el("span", { class: "note" }, "kept by kvstore sync"),
+      ),
     ),
     el("td", { role: "cell", class: "below", colspan: columns.length + 2, "data-below": folder }),
   );
@@ -112,7 +118,12 @@ function keyRow(record, columns, shape) {
   const modified = record.modified;
   return el(
     "tr",
-    { role: "row", "data-key": record.key, "data-revision": record.revision },
+    {
+      role: "row",
+      class: isState(record.key) && "state",
+      "data-key": record.key,
+      "data-revision": record.revision,
+    },
     el(
       "td",
       { role: "cell", class: "name" },

@@ -8,7 +8,7 @@ import { crumbs, nothing } from "./parts.js";
 import { PermissionsCard } from "./permissions.js";
 import { preview } from "./preview/preview.js";
 import { Source } from "./preview/source.js";
-import { keyAt, listAt, parentOf } from "./router.js";
+import { isState, keyAt, listAt, parentOf } from "./router.js";
 import { named } from "./table.js";
 import { bytes, count, visible, whenInFull } from "./text.js";
 import { VersionsCard, versionsOf } from "./versions.js";
@@ -119,6 +119,7 @@ export class ValuePage {
     fill(
       this.body,
       this._actions(),
+      isState(this.key) && stateNotice(),
       this.version !== null && this._pastNotice(present),
       el(
         "div",
@@ -312,6 +313,15 @@ export class ValuePage {
     this.aborter.abort();
     this.source?.close();
   }
+}
+
+function stateNotice() {
+  return el(
+    "p",
+    { class: "notice" },
+    el("code", {}, "kvstore sync"),
+    " keeps here what it knows of another store, to send only what is new. Nothing else should change it.",
+  );
 }
 
 function factsOf(record) {

@@ -1,7 +1,7 @@
 /** FITS files (version 4.0 of the standard): images of any HDU, and the headers of all that is there. */
 
 import { el, fill } from "../dom.js";
-import { plural, visible } from "../text.js";
+import { bytes, plural, visible } from "../text.js";
 import { attempt } from "./attempt.js";
 import { showArray } from "./planes.js";
 
@@ -25,10 +25,10 @@ export async function showFits(whole) {
     at = hdu.data + Math.ceil(hdu.size / BLOCK) * BLOCK;
   }
   if (!hdus.length) throw new Error("its header cannot be read.");
-  const first = Math.max(
-    0,
-    hdus.findIndex(({ isImage, shape }) => isImage && shape.length > 0),
-  );
+  // Tables and compressed images have a first part without data before them.
+  const first = [({ isImage, size }) => isImage && size > 0, ({ size }) => size > 0, () => true]
+    .map((suits) => hdus.findIndex(suits))
+    .find((at) => at >= 0);
   const place = el("div");
   const show = async (at) => fill(place, await shownHdu(source, hdus[at]));
   const choice = el(
@@ -110,12 +110,17 @@ async function shownHdu(source, hdu) {
     el("summary", {}, `Header, ${plural(hdu.lines.length, "card")}`),
     el("pre", { class: "text", tabindex: "0" }, hdu.lines.map(visible).join("\n")),
   );
-  return el("div", {}, await contentOf(source, hdu), header);
+  const missing = hdu.data + hdu.size - source.size;
+  const cut =
+    missing > 0 &&
+    el("p", { class: "notice" }, `The file is cut short: ${bytes(missing)} of this part are missing.`);
+  return el("div", {}, cut, await contentOf(source, hdu), header);
 }
 
 async function contentOf(source, hdu) {
   if (!hdu.isImage) return el("p", { class: "hint" }, tableOf(hdu));
   if (!hdu.shape.length) return el("p", { class: "hint" }, "This part has a header and no data.");
+  if (hdu.size > 0 && hdu.data >= source.size) return null;
   const size = Math.abs(hdu.bits) / 8;
   const read = async (from, to) =>
     decode(await source.read(hdu.data + from * size, hdu.data + to * size), hdu);
@@ -123,11 +128,15 @@ async function contentOf(source, hdu) {
 }
 
 function tableOf({ kind, cards, shape }) {
-  if (cards.get("ZIMAGE") === "T") return "A compressed image, which this page does not unpack.";
+  if (cards.get("ZIMAGE") === "T")
+    return `A compressed image (${visible(String(cards.get("ZCMPTYPE") ?? "by an unknown method"))}), which this page does not unpack. Download it to see it.`;
   const names = [...cards]
     .filter(([name]) => /^TTYPE\d+$/.test(name))
     .map(([, name]) => visible(String(name)));
-  return `${kind === "BINTABLE" || kind === "TABLE" ? "A table" : `A part of the kind ${visible(kind)}`}${names.length ? ` of ${plural(shape[0] ?? 0, "row")}: ${names.join(", ")}` : ""}.`;
+  const isTable = kind === "BINTABLE" || kind === "TABLE";
+  const what = isTable ? `A table of ${plural(shape[0] ?? 0, "row")}` : `A part of the kind ${visible(kind)}`;
+  const columns = isTable && names.length ? ` with the columns ${names.join(", ")}` : "";
+  return `${what}${columns}, of which there is no picture.`;
 }
 
 function titleOf({ cards, kind, shape }, at) {
