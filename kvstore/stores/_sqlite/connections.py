@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from kvstore.errors import StorageError
+from kvstore.errors import StorageError, StoreError
 from kvstore.stores._sqlite.failures import Translated
 
 #: Seconds to wait for a lock that others hold.
@@ -28,6 +28,8 @@ _LOG_LIMIT = 64 << 20
 
 #: Seconds between two looks whether another process still writes.
 _SHORTEST, _LONGEST = 0.0001, 0.02
+#: Seconds that SQLite itself waits at most.
+_MOST = 1e6
 
 
 class Connections:
@@ -115,7 +117,7 @@ class Connections:
                     self._watch = self._opened_to_watch()
                 # Tells of commits by other connections than its own, which makes none.
                 (version,) = self._watch.execute("PRAGMA data_version").fetchone()
-            except (sqlite3.Error, StorageError):
+            except (sqlite3.Error, StoreError):
                 return None
             return self._watch_number, version
 
@@ -137,35 +139,43 @@ class Connections:
             self.close(writer)
         with self._watching:
             watch, self._watch = self._watch, None
-            if watch is not None:
-                self.close(watch.connection)
+        if watch is not None:
+            self.close(watch.connection)
 
     def _opened_to_watch(self) -> sqlite3.Cursor:
-        if self._closing:
-            raise StorageError("The store is being closed.")
-        connection = self._opened(0)
-        connection.execute("PRAGMA busy_timeout = 0")
+        # Neither a fork, which waits for who watches, nor who opens another one is waited for.
+        if not self._lock.acquire(blocking=False):
+            raise StorageError("Somebody opens a connection right now.")
+        try:
+            if self._closing:
+                raise StorageError("The store is being closed.")
+            connection = self._open(0, 0.0)
+        finally:
+            self._lock.release()
         self._watch_number = next(_numbers)  # no other connection counts as this one does
         return connection.cursor()
 
     def _opened(self, cache: int) -> sqlite3.Connection:
         with self._lock:  # which a fork holds while it lasts
-            with self.translated:
-                self._check_fork()
-                connection = sqlite3.connect(
-                    # Never made here: a folder that is gone must not come back as an empty store.
-                    f"{Path(self.file).as_uri()}?mode=rw",
-                    timeout=self.patience,
-                    isolation_level=None,
-                    check_same_thread=False,
-                    uri=True,
-                )
-                try:
-                    self._set_up(connection, cache)
-                except BaseException:
-                    connection.close()
-                    raise
-            self._live.add(connection)
+            return self._open(cache, self.patience)
+
+    def _open(self, cache: int, patience: float) -> sqlite3.Connection:
+        with self.translated:
+            self._check_fork()
+            connection = sqlite3.connect(
+                # Never made here: a folder that is gone must not come back as an empty store.
+                f"{Path(self.file).as_uri()}?mode=rw",
+                timeout=patience,
+                isolation_level=None,
+                check_same_thread=False,
+                uri=True,
+            )
+            try:
+                self._set_up(connection, cache, patience)
+            except BaseException:
+                connection.close()
+                raise
+        self._live.add(connection)
         return connection
 
     def _check_fork(self) -> None:
@@ -174,28 +184,15 @@ class Connections:
             message = "was being used when this process was forked, and cannot be used in it"
             raise StorageError(f"The store in {self._root!a} {message}.")
 
-    def _set_up(self, connection: sqlite3.Connection, cache: int) -> None:
+    def _set_up(self, connection: sqlite3.Connection, cache: int, patience: float) -> None:
         execute = connection.execute
-        self._set_mode(connection)
+        _set_mode(connection, patience)
         execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
         execute("PRAGMA fullfsync = 1" if self._durable else "PRAGMA fullfsync = 0")
         execute(f"PRAGMA cache_size = -{cache}")
         execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
         execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT}")
         execute("PRAGMA temp_store = MEMORY")
-
-    def _set_mode(self, connection: sqlite3.Connection) -> None:
-        # Of a new file it is changed, for which SQLite does not wait as it does otherwise.
-        end = time.monotonic() + self.patience
-        while True:
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
-                    raise
-                time.sleep(0.005)
-            else:
-                return
 
     # -- fork ------------------------------------------------------------------------------
 
@@ -224,9 +221,9 @@ class Connections:
         """
         self._lock = threading.Lock()
         self._closing = self._is_writing = False
-        for connection in self._live:
+        for opened in (*self._live, self._watch):
             # Never closed, not even when Python ends: that would clean up under the parent.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(opened))
         self._live, self._writer = set(), None
         self._watch, self._watching = None, threading.Lock()
         self._idle.clear()
@@ -234,6 +231,20 @@ class Connections:
             with contextlib.suppress(OSError):
                 status = Path(self.file).stat()
                 _tainted.add((status.st_dev, status.st_ino))
+
+
+def _set_mode(connection: sqlite3.Connection, patience: float) -> None:
+    # Of a new file it is changed, for which SQLite does not wait as it does otherwise.
+    end = time.monotonic() + patience
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= end:
+                raise
+            time.sleep(0.005)
+        else:
+            return
 
 
 def begin_writing(connection: sqlite3.Connection, patience: float) -> None:
@@ -245,16 +256,22 @@ def begin_writing(connection: sqlite3.Connection, patience: float) -> None:
     end = time.monotonic() + patience
     pause = _SHORTEST
     connection.execute("PRAGMA busy_timeout = 0")
-    while True:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= end:
-                raise
-            time.sleep(pause)
-            pause = min(pause * 1.2, _LONGEST)
-        else:
-            return
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                left = end - time.monotonic()
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or left <= 0:
+                    raise
+                time.sleep(min(pause, left))
+                pause = min(pause * 1.2, _LONGEST)
+            else:
+                return
+    finally:
+        # What else this connection does waits for readers: to empty the log, or to commit where
+        # the file system has no room for one.
+        connection.execute(f"PRAGMA busy_timeout = {int(min(patience, _MOST) * 1000)}")
 
 
 _numbers = itertools.count()
