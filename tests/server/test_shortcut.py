@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import io
 import itertools
 import logging
-import math
 import socket
-import sqlite3
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,11 +22,8 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from kvstore.server import Limits, create_app, serve_background
-from kvstore.server.answers import Reply
-from kvstore.server.kept import LARGEST, KeptAnswers
 from kvstore.server.running.run import running
 from kvstore.server.shortcut import Shortcut
-from kvstore.stores._sqlite.connections import begin_writing
 from kvstore.stores.filesystem import FileSystemStore
 from kvstore.stores.memory import MemoryStore
 from kvstore.stores.sqlite import SQLiteStore
@@ -385,59 +378,6 @@ def test_what_was_changed_while_a_store_was_disconnected_is_told(tmp_path: Path)
             assert ask(url, "GET", "/keys/k/data").body == b"%d" % number
 
 
-def test_who_wants_to_know_the_state_waits_for_nobody(tmp_path: Path) -> None:
-    """Neither for a fork, which waits for who is at it, nor for a lock of another process."""
-    with SQLiteStore(tmp_path, patience=1000) as store:
-        connections = store._engine().connections
-        with connections._lock:
-            assert store._stamp() is None
-        assert store._stamp() is not None
-        assert connections.pause(10)  # as for a fork
-        connections.go_on()
-        locked = sqlite3.connect(tmp_path / "kvstore.db", isolation_level=None)
-        with contextlib.closing(locked) as other:
-            other.execute("PRAGMA locking_mode = EXCLUSIVE")
-            other.execute("BEGIN EXCLUSIVE")
-            assert store._stamp() is None
-        assert store._stamp() is not None
-
-
-def test_a_watch_keeps_no_state_alive(tmp_path: Path) -> None:
-    """Else the log could not be emptied while a server runs."""
-    with SQLiteStore(tmp_path) as store:
-        store.set_data("k", b"data")
-        assert store._stamp() is not None
-        with contextlib.closing(sqlite3.connect(tmp_path / "kvstore.db")) as other:
-            emptied = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        assert emptied == (0, 0, 0)
-
-
-@each("patience", [0, 1e-9, 0.01, 0.05])
-def test_who_writes_waits_for_as_long_as_it_was_told(tmp_path: Path, patience: float) -> None:
-    file = tmp_path / "kvstore.db"
-    slept: list[float] = []
-    connections = [sqlite3.connect(file, isolation_level=None) for _ in "ab"]
-    with contextlib.closing(connections[0]) as one, contextlib.closing(connections[1]) as other:
-        begin_writing(other, patience)
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(sqlite3.OperationalError):
-            patch.setattr(time, "sleep", slept.append)
-            begin_writing(one, patience)
-        assert all(0 < pause <= patience for pause in slept)
-        other.execute("COMMIT")
-        begin_writing(one, patience)
-        one.execute("COMMIT")
-
-
-@each("patience, milliseconds", [(0, 0), (2.5, 2500), (1e6, 10**9), (math.inf, 10**9)])
-def test_what_follows_in_a_transaction_has_patience_too(
-    tmp_path: Path, patience: float, milliseconds: int
-) -> None:
-    connection = sqlite3.connect(tmp_path / "kvstore.db", isolation_level=None)
-    with contextlib.closing(connection):
-        begin_writing(connection, patience)
-        assert connection.execute("PRAGMA busy_timeout").fetchone() == (milliseconds,)
-
-
 # -- who is given it -----------------------------------------------------------------------
 
 
@@ -517,73 +457,6 @@ def test_it_is_counted_and_logged_as_any_other(caplog: pytest.LogCaptureFixture)
     assert 'kvstore_requests_total{method="GET",route="data",status="2xx"} 2.0' in metrics
     assert 'kvstore_sent_bytes_total{route="data"} 8.0' in metrics
     assert 'kvstore_request_seconds_count{method="GET",route="data"} 2.0' in metrics
-
-
-# -- its bounds ----------------------------------------------------------------------------
-
-
-def _reply(size: int, status: int = 200) -> Reply:
-    return Reply(status, [(b"content-length", b"%d" % size), (b"etag", b'"e"')], bytes(size))
-
-
-def test_the_oldest_make_room() -> None:
-    kept = KeptAnswers(lambda: 1, 40_000)
-    for number in range(100):
-        kept.keep(b"%d" % number, 1, _reply(3000), "data", None)
-        kept.keep(b"%d" % number, 1, _reply(3000), "data", None)
-    assert [number for number in range(100) if kept.find(b"%d" % number)] == [*range(93, 100)]
-    assert kept.holds()
-
-
-@each(
-    "reply",
-    [
-        _reply(LARGEST + 1),
-        _reply(10, 206),
-        Reply(200, [(b"content-length", b"10")], b"12345"),
-        Reply(200, [(b"content-length", b"5")], b"12345", io.BytesIO()),
-        Reply(200, [], b"12345"),
-    ],
-)
-def test_what_is_no_small_whole_answer_is_not_kept(reply: Reply) -> None:
-    kept = KeptAnswers(lambda: 1, 1 << 20)
-    kept.keep(b"/", 1, reply, "data", None)
-    assert len(kept) == 0
-
-
-def test_targets_and_readers_need_room_too() -> None:
-    kept = KeptAnswers(lambda: 1, 40_000)
-    for number in range(20):
-        kept.keep(b"%08000d" % number, 1, _reply(1), "data", None)
-    assert len(kept) == 3
-    for number in range(1000):
-        kept.keep(b"/", 1, _reply(1), "data", frozenset({f"{number}"}))
-    found = kept.find(b"/")
-    assert found is not None
-    assert len(found.readers) < 600
-
-
-def test_readers_are_not_kept_without_end() -> None:
-    kept = KeptAnswers(lambda: 1, 1 << 20)
-    for number in range(3000):
-        kept.keep(b"/", 1, _reply(1), "data", frozenset({f"{number}"}))
-    found = kept.find(b"/")
-    assert found is not None
-    assert 0 < len(found.readers) <= 1024
-    assert frozenset({"2999"}) in found.readers
-
-
-def test_nothing_is_kept_of_an_earlier_state() -> None:
-    now = [1]
-    kept = KeptAnswers(lambda: now[0], 1 << 20)
-    kept.keep(b"/a", 1, _reply(1), "data", None)
-    now[0] = 2
-    kept.keep(b"/b", 1, _reply(1), "data", None)
-    assert not kept.holds()
-    assert len(kept) == 0
-    kept.keep(b"/c", 2, _reply(1), "data", None)
-    assert kept.holds()
-    assert len(kept) == 1
 
 
 # -- the law -------------------------------------------------------------------------------
