@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -71,6 +72,7 @@ class KeptAnswers:
         self._now: object = None
         self._answers: dict[bytes, Kept] = {}
         self._size = 0
+        self._has_looked = self._is_held = False
         # Each once, though it comes anew with each token.
         self._readers: dict[Reader, Reader] = {}
 
@@ -88,6 +90,18 @@ class KeptAnswers:
             return True
         self.clear()
         return False
+
+    def held(self) -> bool:
+        """As :meth:`holds`, for the first request in what the event loop finds to be read.
+
+        One look is enough for all that is found at a time: it is later than they are. What comes
+        behind the first request of a connection may be later than the look.
+        """
+        if not self._has_looked:
+            self._has_looked = True
+            asyncio.get_running_loop().call_soon(self._look_again)
+            self._is_held = self.holds()
+        return self._is_held
 
     def keep(self, target: bytes, stamp: object, reply: Reply, route: str, reader: Reader) -> None:
         """Keep an answer, if it is one to keep.
@@ -114,6 +128,9 @@ class KeptAnswers:
         self._size += kept.size
         while self._size > self._most:
             self._size -= self._answers.pop(next(iter(self._answers))).size
+
+    def _look_again(self) -> None:
+        self._has_looked = False
 
     def clear(self) -> None:
         """Forget all of them."""

@@ -54,6 +54,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._ended = False
         #: Bytes still to be thrown away after a refusal; None while there was none.
         self._discard: int | None = None
+        #: Whether the next request is the first one in what was received.
+        self._is_first = False
+        #: When an answer that was kept was sent, in seconds of the loop.
+        self._idle_since = 0.0
         self._default: tuple[list[Field], bytes] = [], b""
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -88,8 +92,9 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._discard <= 0:
                 self.transport.close()
             return
-        self._unset_keepalive_if_required()
         self._quiet_bytes += len(data)
+        # Behind an empty line the first request may have come later than the line.
+        self._is_first = data[0] not in b"\r\n"
         try:
             self.parser.feed_data(data)
         except _REFUSED:
@@ -208,12 +213,18 @@ class BoundedProtocol(HttpToolsProtocol):
         ):
             return False
         default = self._default_lines()
-        answer = self.shortcut.answer(self.url, self.headers, self.client, default)
+        answer = self.shortcut.answer(
+            self.url, self.headers, self.client, default, is_first=self._is_first
+        )
+        self._is_first = False
         if answer is None:
             return False
         self.url, self.headers = b"", []  # whatever is refused next is not this request
         self.transport.write(answer)
-        self.on_response_complete()
+        self.server_state.total_requests += 1
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._await_next(self.timeout_keep_alive)
         return True
 
     def _default_lines(self) -> bytes:
@@ -296,6 +307,21 @@ class BoundedProtocol(HttpToolsProtocol):
         return self.limits.header_bytes + self.limits.target
 
     # -- clocks ----------------------------------------------------------------------------
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self._in_head or not (self.cycle is None or self.cycle.response_complete):
+            return  # these have clocks of their own
+        # To set a clock anew for each answer that was kept would take as long as to find it.
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._await_next(left)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _await_next(self, seconds: float) -> None:
+        later = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+        self.timeout_keep_alive_task = later
 
     def _await_head(self) -> None:
         if self._head_timer is None:

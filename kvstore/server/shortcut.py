@@ -49,7 +49,7 @@ class Shortcut:
         self._observer = observer
 
     def answer(
-        self, target: bytes, headers: list[Field], client: Any, default: bytes
+        self, target: bytes, headers: list[Field], client: Any, default: bytes, *, is_first: bool
     ) -> bytes | None:
         """Return the answer to a GET, to be sent as it is; None where it must go the long way.
 
@@ -58,6 +58,7 @@ class Shortcut:
             headers: all fields of the request, with names in lower case.
             client: its address, for the log.
             default: lines of the fields that every answer has.
+            is_first: whether the request is the first in what was received.
         """
         kept = self._kept.find(target)
         if kept is None:
@@ -75,28 +76,35 @@ class Shortcut:
             if caller is None or not caller.may("read"):
                 return None
         reader = None if caller is None else caller.tags
-        if reader not in kept.readers or not self._kept.holds():
+        if reader not in kept.readers:
             return None
-        request_id = ids.name_in(headers)
+        if not (self._kept.held() if is_first else self._kept.holds()):
+            return None
+        named = fields.get(ids.HEADER)
+        request_id = ids.name_of(None if named is None else [named])
         body = kept.body if status == 200 else b""
-        agent = fields.get(b"user-agent")
-        line = Line(
-            "GET",
-            target,
-            status,
-            "done",
-            0,
-            len(body),
-            time.perf_counter() - began,
-            None if caller is None else caller.name,
-            client,
-            request_id,
-            None if agent is None else agent.decode("latin-1"),
-        )
-        self._observer.answered(kept.route, line)
+        seconds = time.perf_counter() - began
+        self._observer.answered(kept.route, status, len(body), seconds)
+        if self._observer.is_told:
+            agent = fields.get(b"user-agent")
+            self._observer.tell(
+                Line(
+                    "GET",
+                    target,
+                    status,
+                    "done",
+                    0,
+                    len(body),
+                    seconds,
+                    None if caller is None else caller.name,
+                    client,
+                    request_id,
+                    None if agent is None else agent.decode("latin-1"),
+                )
+            )
         lines = kept.lines if status == 200 else kept.state_lines
-        named = b"%b: %b\r\n\r\n" % ids.field_of(request_id)
-        return b"".join((STATUS_LINE[status], default, lines, named, body))
+        name = b"%b: %b\r\n\r\n" % ids.field_of(request_id)
+        return b"".join((STATUS_LINE[status], default, lines, name, body))
 
 
 def _status(kept: Kept, fields: dict[bytes, bytes]) -> int | None:

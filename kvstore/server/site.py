@@ -5,7 +5,7 @@ Here is also everything that the server asks of a store beyond its public method
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,12 +114,10 @@ class Site:
 
     # -- what the public methods cannot do --------------------------------------------------
 
-    def stamp(self) -> object:
-        """What tells one state of the store from another, without waiting; None: that cannot be.
-
-        On the event loop, unlike the others.
-        """
-        return self.store._stamp() if self.store.is_connected() else None
+    @property
+    def stamp(self) -> Callable[[], object]:
+        """What tells one state of the store from another, without waiting; or None."""
+        return self.store._stamp
 
     def demand_change(self, key: str, change: Change) -> None:
         """Refuse a change before its data come, if the caller may not make it as things are now.

@@ -160,7 +160,7 @@ class MemoryStore(LocalStore):
         return self._seq
 
     def _stamp(self) -> object:
-        return self._seq
+        return self._seq if self.is_connected() else None
 
     def _changes(self, since: int, limit: int | None) -> Iterator[JournalEntry]:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 
 from kvstore.server.answers import Reply
@@ -71,3 +72,26 @@ def test_nothing_is_kept_of_an_earlier_state() -> None:
     kept.keep(b"/c", 2, _reply(1), "data", None)
     assert kept.holds()
     assert len(kept) == 1
+
+
+def test_one_look_serves_all_requests_that_are_found_at_a_time() -> None:
+    looks: list[int] = []
+
+    def stamp() -> int:
+        looks.append(now[0])
+        return now[0]
+
+    async def turns() -> list[bool]:
+        kept.keep(b"/", 1, _reply(1), "data", None)
+        looks.clear()
+        found = [kept.held(), kept.held(), kept.held()]
+        assert looks == [1]
+        now[0] = 2
+        assert kept.held()  # they had come before it was changed
+        await asyncio.sleep(0)
+        return [*found, kept.held(), kept.held()]
+
+    now = [1]
+    kept = KeptAnswers(stamp, 1 << 20)
+    assert asyncio.run(turns()) == [True, True, True, False, False]
+    assert looks == [1, 2]

@@ -43,8 +43,8 @@ def given_again(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     targets: list[bytes] = []
     answer = Shortcut.answer
 
-    def noted(self: Shortcut, target: bytes, *rest: Any) -> bytes | None:
-        found = answer(self, target, *rest)
+    def noted(self: Shortcut, target: bytes, *rest: Any, **more: Any) -> bytes | None:
+        found = answer(self, target, *rest, **more)
         if found is not None:
             targets.append(target)
         return found
@@ -240,13 +240,35 @@ def test_clients_that_go_amid_their_requests_are_no_fault(
 
 
 class Counting(MemoryStore):
-    """Counts how often a key is looked up."""
+    """Counts how often a key is looked up, and the state."""
 
-    looked = 0
+    looked = stamped = 0
+
+    def _stamp(self) -> object:
+        self.stamped += 1
+        return super()._stamp()
 
     def _get(self, key: str) -> Value:
         self.looked += 1
         return super()._get(key)
+
+
+@each("before, looks", [(b"", 5), (b"\r\n", 5)])
+def test_what_comes_behind_another_request_is_later_than_the_look_for_that(
+    before: bytes, looks: int, given_again: list[bytes]
+) -> None:
+    store = Counting()
+    with store, serve_background(store) as url, Wire(url) as wire:
+        store.set_data("k", b"data")
+        for _ in "ab":
+            wire.ask("GET", "/keys/k/data")
+        store.stamped = 0
+        given_again.clear()
+        wire.send(before + b"GET /keys/k/data HTTP/1.1\r\nHost: localhost\r\n\r\n" * 5)
+        with wire.socket.makefile("rb") as stream:
+            assert [_answer(stream) for _ in range(5)] == [(200, b"data")] * 5
+        assert len(given_again) == 5
+        assert store.stamped == looks
 
 
 def test_within_another_application_the_store_is_not_asked_again() -> None:

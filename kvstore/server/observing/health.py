@@ -74,6 +74,7 @@ class Health:
         metrics = self._observer.metrics
         if metrics is None:
             raise AssertionError("A server without metrics has no such path.")
+        metrics.settle()
         metrics.set(self._now())
         return _text(await site.workers.run(self._text, metrics), MEDIA_TYPE)
 
@@ -81,8 +82,13 @@ class Health:
         """Tell the other processes of the server what there is, every now and then. Never ends."""
         metrics = self._observer.metrics
         while metrics is not None and metrics.is_shared:
+            metrics.settle()
             metrics.set(self._now())
-            await asyncio.sleep(_INTERVAL)
+            try:
+                await asyncio.sleep(_INTERVAL)
+            except asyncio.CancelledError:  # the server ends
+                metrics.settle()
+                raise
 
     def _now(self) -> dict[str, int]:
         """How much there is of what comes and goes, in this process."""

@@ -112,6 +112,8 @@ class Metrics:
         self._gauges = {name: self._gauge(name, told) for name, told in _GAUGES.items()}
         self._process = ProcessCollector(registry=None if self._folder else registry)
         self._own: dict[str, Any] = {}
+        # Of answers that were kept: how many, of how many bytes, and what takes the seconds of one.
+        self._kept: dict[tuple[str, str, int], list[Any]] = {}
         self._counts: dict[tuple[str, str, int], tuple[Callable[[float], object], ...]] = {}
 
     @property
@@ -139,10 +141,20 @@ class Metrics:
     def count_kept(self, route: str, status: int, sent: int, seconds: float) -> None:
         """Count a GET that was answered by an answer that was kept."""
         key = (route, "GET", status // 100)
-        one, took, _, sending = self._counts.get(key) or self._counts_of(*key)
-        one(1)
-        took(seconds)
-        sending(sent)
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = self._kept[key] = [0, 0, self._counts_of(*key)[1]]
+        kept[0] += 1
+        kept[1] += sent
+        kept[2](seconds)
+
+    def settle(self) -> None:
+        """Count what :meth:`count_kept` has only noted. On the event loop."""
+        for key, (count, sent, _) in self._kept.items():
+            one, _, _, sending = self._counts_of(*key)
+            one(count)
+            sending(sent)
+        self._kept.clear()
 
     def count_refusal(self, status: int) -> None:
         """Count a request that no application has seen."""

@@ -83,7 +83,7 @@ class Observer:
             outcome = "refused" if refused else outcome
         if self.metrics is not None:
             self.metrics.count(exchange, status, outcome, seconds)
-        if _log.isEnabledFor(logging.INFO):
+        if self.is_told:
             scope = exchange.scope
             agent = next(iter(exchange.lines(b"user-agent")), None)
             _tell(
@@ -102,12 +102,19 @@ class Observer:
                 )
             )
 
-    def answered(self, route: str, line: Line) -> None:
+    @property
+    def is_told(self) -> bool:
+        """Whether there is somebody who wants a line for each request."""
+        return _log.isEnabledFor(logging.INFO)
+
+    def answered(self, route: str, status: int, sent: int, seconds: float) -> None:
         """A GET was answered by an answer that was kept."""
         if self.metrics is not None:
-            self.metrics.count_kept(route, line.status, line.sent, line.seconds)
-        if _log.isEnabledFor(logging.INFO):
-            _tell(line)
+            self.metrics.count_kept(route, status, sent, seconds)
+
+    def tell(self, line: Line) -> None:
+        """Log a request that is over."""
+        _tell(line)
 
     def refused(
         self, scope: Mapping[str, Any], target: bytes, status: int, request_id: str
@@ -120,7 +127,7 @@ class Observer:
         """
         if self.metrics is not None:
             self.metrics.count_refusal(status)
-        if _log.isEnabledFor(logging.INFO):
+        if self.is_told:
             method, client = scope.get("method", "-"), scope.get("client")
             path = target.partition(b"?")[0]
             _tell(Line(method, path, status, "refused", 0, 0, 0.0, None, client, request_id, None))

@@ -20,7 +20,7 @@ PATIENCE = 30.0
 #: How many idle connections are kept for readers.
 _IDLE = 16
 #: KiB of pages that a connection keeps in memory.
-_READER_CACHE, _WRITER_CACHE = 16_384, 65_536
+_READER_CACHE, _WRITER_CACHE, _WATCH_CACHE = 16_384, 65_536, 64
 #: Pages in the log before it is copied into the index: 32 MiB. Many changes touch the same pages,
 #: so that the longer the log, the fewer are copied.
 _CHECKPOINT = 8_000
@@ -149,7 +149,7 @@ class Connections:
         try:
             if self._closing:
                 raise StorageError("The store is being closed.")
-            connection = self._open(0, 0.0)
+            connection = self._open(_WATCH_CACHE, 0.0)
         finally:
             self._lock.release()
         self._watch_number = next(_numbers)  # no other connection counts as this one does
