@@ -54,6 +54,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._ended = False
         #: Bytes still to be thrown away after a refusal; None while there was none.
         self._discard: int | None = None
+        #: Whether a header has begun to come of which there is no request yet.
+        self._is_new = False
         #: Whether the next request is the first one in what was received.
         self._is_first = False
         #: When an answer that was kept was sent, in seconds of the loop.
@@ -143,13 +145,13 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._requests >= self.limits.requests:
             self._ended = True  # the last answer says that the connection will be closed
             raise _Refused
-        super().on_message_begin()
-        self.ending.enter(self.scope)
-        self._in_head = True
+        # Not uvicorn's own: what it makes for each request is not needed where an answer is kept.
+        self.url, self.headers, self.expect_100_continue = b"", [], False
+        self._in_head = self._is_new = True
         self._head_lines = self._head_bytes = 0
 
     def on_url(self, url: bytes) -> None:
-        super().on_url(url)
+        self.url += url
         if len(self.url) > self.limits.target:
             self._refuse(414, f"The target of a request has at most {self.limits.target} bytes.")
             raise _Refused
@@ -165,8 +167,11 @@ class BoundedProtocol(HttpToolsProtocol):
             raise _Refused
         # Fields behind a body must not pass for fields of the header (RFC 9110 section 6.5.1).
         if self._in_head:
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
             # The parser leaves blanks behind a value, which are none of it (section 5.5).
-            super().on_header(name, value.rstrip(b" \t"))
+            self.headers.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -182,9 +187,11 @@ class BoundedProtocol(HttpToolsProtocol):
         elif not upgrade and self._answer_kept():
             return
         self._unset_keepalive_if_required()  # of an answer that was kept, in front of this request
+        self._make_scope()
         extensions: dict[str, Any] = {}
         self.scope["extensions"] = extensions
         super().on_headers_complete()
+        self._is_new = False
         extensions[direct.EXTENSION] = WholeSender(self.cycle)
         if self.scheme == "http" and hasattr(os, "sendfile"):  # else all bytes are encrypted here
             extensions[sendfile.EXTENSION] = FileSender(self.cycle, self.limits.idle_time)
@@ -193,6 +200,13 @@ class BoundedProtocol(HttpToolsProtocol):
         if upgrade:
             self.cycle.more_body = False
 
+    def _make_scope(self) -> None:
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers  # in the list that the scope has
+        self.ending.enter(self.scope)
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answered = cycle
         super()._start_asgi_task(cycle, app)
@@ -200,6 +214,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _answer_kept(self) -> bool:
         """Answer a request whose answer is kept; tell whether that was done."""
         before = self.cycle
+        is_first, self._is_first = self._is_first, False
         if (
             self.shortcut is None
             or self.parser.get_method() != b"GET"
@@ -214,12 +229,11 @@ class BoundedProtocol(HttpToolsProtocol):
             return False
         default = self._default_lines()
         answer = self.shortcut.answer(
-            self.url, self.headers, self.client, default, is_first=self._is_first
+            self.url, self.headers, self.client, default, is_first=is_first
         )
-        self._is_first = False
         if answer is None:
             return False
-        self.url, self.headers = b"", []  # whatever is refused next is not this request
+        self._is_new = False
         self.transport.write(answer)
         self.server_state.total_requests += 1
         self._idle_since = self.loop.time()
@@ -284,8 +298,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Tell of a refusal that no application knows of, and return what the request is called."""
         known: dict[str, Any] = {"client": self.client}
         target, headers = b"", []
-        is_new = self.cycle is None or self.cycle.scope is not self.scope
-        if self.scope is not None and is_new:
+        if self._is_new:
             target, headers = self.url, self.headers
             if target:  # or the parser would name a method that it has not read
                 known["method"] = self.parser.get_method().decode("ascii")
