@@ -302,6 +302,8 @@ class Served:
 
 
 def soak(folder: Path, seconds: float, *, workers: int) -> None:
+    with SQLiteStore(folder, keep_changes=10**8):  # which are read more slowly than they are made
+        pass
     served = Served(folder, workers)
     url = served.url
     clients: list[Client] = [LibraryClient(url, number) for number in range(LIBRARY_CLIENTS)]
