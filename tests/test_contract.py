@@ -14,14 +14,17 @@ import pytest
 import kvstore
 from kvstore import FileSystemStore, MemoryStore, SQLiteStore, Store
 from kvstore.testing import StoreContract, fake_server, live_server
+from kvstore.testing.contract_changes import ChangesContract
 from kvstore.testing.contract_concurrency import ConcurrencyContract
 from kvstore.testing.contract_conditions import ConditionsContract
 from kvstore.testing.contract_data import DataContract
 from kvstore.testing.contract_filters import FiltersContract
+from kvstore.testing.contract_keys import KeysContract
 from kvstore.testing.contract_listing import ListingContract
 from kvstore.testing.contract_metadata import MetadataContract
 from kvstore.testing.contract_permissions import PermissionsContract
 from kvstore.testing.contract_transactions import TransactionsContract
+from kvstore.testing.contract_watch import WatchContract
 from kvstore.testing.contract_writing import WritingContract
 
 
@@ -142,8 +145,12 @@ class TestDynamicURLStoreOverMemory(ServedContract):
 class TestDynamicURLStoreOverFolder(
     *(Served, WritingContract, DataContract, MetadataContract, ListingContract, FiltersContract),
     *(ConditionsContract, PermissionsContract, TransactionsContract, ConcurrencyContract),
+    *(KeysContract, ChangesContract, WatchContract),
 ):
-    """What the server makes of a store without a journal; the rest is as over the others."""
+    """What the server makes of files, and of a store without a journal.
+
+    The rest is as over the others.
+    """
 
     @pytest.fixture(autouse=True)
     def _server(self, folder_server: tuple[str, Store]) -> None:

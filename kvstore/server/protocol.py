@@ -167,6 +167,7 @@ class BoundedProtocol(HttpToolsProtocol):
             raise _Refused
         # Fields behind a body must not pass for fields of the header (RFC 9110 section 6.5.1).
         if self._in_head:
+            # As uvicorn does; most of the time of a header goes to calls.
             name = name.lower()
             if name == b"expect" and value.lower() == b"100-continue":
                 self.expect_100_continue = True

@@ -272,7 +272,12 @@ def test_the_keyboard_is_enough(visitor: Visit, store: MemoryStore) -> None:
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1280, "dark")])
 def test_nothing_is_cut_off_on_any_screen(
-    visit: Visiting, store: MemoryStore, url: str, tmp_path: Path, width: int, scheme: str
+    visit: Visiting,
+    store: MemoryStore,
+    url: str,
+    pytestconfig: pytest.Config,
+    width: int,
+    scheme: str,
 ) -> None:
     observations(store)
     store.set("long/" + "n" * 300, b"x" * 500, metadata={"long": "w" * 500, "w" * 200: 1})
@@ -283,7 +288,9 @@ def test_nothing_is_cut_off_on_any_screen(
         assert page.evaluate("document.documentElement.scrollWidth") == width
     visitor.open("#/in/runs/?view=keys")
     expect(page.locator("[aria-busy=true]")).to_have_count(0)
-    picture = page.screenshot(path=tmp_path / f"{width}-{scheme}.jpg", type="jpeg", quality=20)
+    # Left for whoever wants to look at it.
+    file = pytestconfig.rootpath / "build" / "screenshots" / f"{width}-{scheme}.jpg"
+    picture = page.screenshot(path=file, type="jpeg", quality=20)
     assert len(picture) < 60_000
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", dark))) < 200) == (scheme == "dark")

@@ -53,9 +53,9 @@ def test_a_call_behind_one_that_waits_is_made(workers: Workers) -> None:
     """Also where the one that waits was taken before anybody looked."""
     taken, release = threading.Event(), threading.Event()
 
-    def hold() -> None:
+    def hold() -> bool:
         taken.set()
-        release.wait(20)
+        return release.wait(20)
 
     async def main() -> None:
         for _ in range(20):
@@ -63,9 +63,9 @@ def test_a_call_behind_one_that_waits_is_made(workers: Workers) -> None:
             release.clear()
             holding = asyncio.ensure_future(workers.run(hold))
             await asyncio.sleep(0)
-            taken.wait(20)
+            assert taken.wait(20)
             await workers.run(release.set)
-            await holding
+            assert await holding
 
     asyncio.run(main())
 
